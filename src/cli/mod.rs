@@ -1,0 +1,5 @@
+//! stub
+
+pub fn main(_host: &crate::host::Host, _arguments: &[String]) -> std::process::ExitCode {
+    std::process::ExitCode::from(1)
+}

@@ -1,0 +1,77 @@
+//! The outside as plain data: arguments, environment, directories and what the output is, read once in `main`.
+//!
+//! Nothing else in the program asks the process for them, so a test can make any `Host` it likes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// What one run of the program was given.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The program's own file, to start another of itself.
+    pub executable: PathBuf,
+    /// `argv[0]`.
+    pub program: String,
+    /// The arguments behind it.
+    pub arguments: Vec<String>,
+    /// The environment; names and values that are not UTF-8 are kept for children only.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// The current directory.
+    pub directory: PathBuf,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Whether stderr is a terminal.
+    pub stderr_is_terminal: bool,
+}
+
+impl Host {
+    /// Reads the process's outside. Call once, first thing in `main`.
+    ///
+    /// # Errors
+    /// A sentence, when the current directory is gone or an argument is not UTF-8.
+    #[allow(clippy::disallowed_methods, reason = "the one home of these calls")]
+    pub fn of_process() -> Result<Host, String> {
+        let mut arguments = Vec::new();
+        for argument in std::env::args_os() {
+            let text = argument
+                .into_string()
+                .map_err(|bad| format!("the argument {bad:?} is not UTF-8"))?;
+            arguments.push(text);
+        }
+        let program = if arguments.is_empty() {
+            "ephemwork".to_owned()
+        } else {
+            arguments.remove(0)
+        };
+        Ok(Host {
+            executable: std::env::current_exe().map_err(|why| format!("this program's own file is not found: {why}"))?,
+            program,
+            arguments,
+            environment: std::env::vars_os().collect(),
+            directory: std::env::current_dir().map_err(|why| format!("the current directory is gone: {why}"))?,
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            stderr_is_terminal: std::io::stderr().is_terminal(),
+        })
+    }
+
+    /// A variable's value, when it is set, not empty and UTF-8.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let value = self.environment.get(Path::new(name).as_os_str())?.to_str()?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Where the laptop's state lives: `EPHEMWORK_HOME`, else `~/.ephemwork`; `None` without either `EPHEMWORK_HOME` or `HOME`.
+    pub fn home(&self) -> Option<PathBuf> {
+        match self.variable("EPHEMWORK_HOME") {
+            Some(home) => Some(self.directory.join(home)),
+            None => self.variable("HOME").map(|home| Path::new(home).join(".ephemwork")),
+        }
+    }
+
+    /// Whether stdout may be coloured: it is a terminal, and `NO_COLOR` (<https://no-color.org>) is not set.
+    pub fn colour(&self) -> bool {
+        self.stdout_is_terminal && self.variable("NO_COLOR").is_none() && self.variable("TERM") != Some("dumb")
+    }
+}

@@ -1,0 +1,20 @@
+//! `argv` to applet to exit code.
+
+use std::process::ExitCode;
+
+use ephemwork::{Applet, bastiond, cli, host::Host};
+
+fn main() -> ExitCode {
+    let host = match Host::of_process() {
+        Ok(host) => host,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(1);
+        }
+    };
+    let (applet, arguments) = Applet::of(&host.program, &host.arguments);
+    match applet {
+        Applet::Cli => cli::main(&host, arguments),
+        Applet::Bastiond => bastiond::main(&host, arguments),
+    }
+}

@@ -1,0 +1,255 @@
+//! Every message between laptop and bastion, with a version.
+//!
+//! The laptop opens two SSH subsystems on one connection (a lane) and speaks HTTP/2 with prior knowledge on each:
+//! on [`REQUESTS_SUBSYSTEM`] the bastion calls and the laptop answers, on [`CONTROL_SUBSYSTEM`] the laptop calls.
+//! The control API is JSON; the same API stands on the daemon's unix socket (HTTP/1.1), where no user is implied.
+//! Unknown fields are ignored, so that either side may be newer; [`VERSION`] changes only when that is not enough.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Tag;
+
+/// The version of everything in this module. Raised when an older peer would misunderstand.
+pub const VERSION: u32 = 1;
+
+/// The SSH subsystem on which the bastion sends the session's requests to the laptop.
+pub const REQUESTS_SUBSYSTEM: &str = "ephemwork-requests";
+
+/// The SSH subsystem on which the laptop calls the control API.
+pub const CONTROL_SUBSYSTEM: &str = "ephemwork-control";
+
+/// On the requests channel: an extended CONNECT (RFC 8441) carries the upgrade token in `:protocol`; the laptop answers 200
+/// with this header when its service answered `101 Switching Protocols`, and any other answer is the service's refusal.
+pub const UPGRADED: &str = "ephemwork-upgraded";
+
+/// On the requests channel: an answer that the laptop made itself because the service did not give one; the value is a
+/// [`NoAnswer`] in kebab case, the body the sentence for a person.
+pub const NO_ANSWER: &str = "ephemwork-no-answer";
+
+/// Why the laptop has no answer of the service. The edge turns it into its own 502 or 504.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nothing listens on the service's port.
+    Refused,
+    /// The service closed the connection before a complete answer head.
+    Closed,
+    /// What the service sent is not HTTP.
+    Malformed,
+    /// The lane carries no such service (it was released a moment ago).
+    Unknown,
+}
+
+impl NoAnswer {
+    /// The value of [`NO_ANSWER`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoAnswer::Refused => "refused",
+            NoAnswer::Closed => "closed",
+            NoAnswer::Malformed => "malformed",
+            NoAnswer::Unknown => "unknown",
+        }
+    }
+
+    /// The reverse of [`NoAnswer::as_str`]; what a newer laptop invents counts as `Closed`.
+    pub fn parse(text: &str) -> NoAnswer {
+        match text {
+            "refused" => NoAnswer::Refused,
+            "malformed" => NoAnswer::Malformed,
+            "unknown" => NoAnswer::Unknown,
+            _ => NoAnswer::Closed,
+        }
+    }
+}
+
+/// `POST /v1/claim`: ask for a session and bind it to the SSH connection that asks. Over the unix socket: refused.
+/// Answers: 200 [`Claimed`]; 409 [`Refusal`] with a `holder`; 4xx/5xx [`Refusal`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// [`VERSION`] of the laptop.
+    pub protocol: u32,
+    /// The service's name; the user is the SSH user.
+    pub service: String,
+    /// The laptop's host name, for messages to people.
+    pub host: String,
+    /// The laptop's program version, for messages to people.
+    pub version: String,
+    /// The token of the session that the laptop believes is still its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Take the tag from whoever of the same user holds it.
+    #[serde(default)]
+    pub takeover: bool,
+    /// Which of the session's lanes this connection is (0..). A new connection for a lane that is still
+    /// registered replaces it: the old one is a connection that the laptop knows to be dead.
+    #[serde(default)]
+    pub lane: u32,
+}
+
+/// The answer to a [`Claim`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Claimed {
+    /// The tag that is now this laptop's.
+    pub tag: Tag,
+    /// Secret. Whoever shows it with the same SSH user comes back to the session at once.
+    pub token: String,
+    /// How long the session outlives its last lane, in seconds.
+    pub lease_seconds: u64,
+    /// When the session was first claimed, in seconds since the Unix epoch.
+    pub created: u64,
+    /// Whether the session existed before this claim (a return or a takeover).
+    pub resumed: bool,
+}
+
+/// `POST /v1/release`: give a session back. Answers 200 [`Released`]; releasing what is not held is fine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Release {
+    /// The service's name.
+    pub service: String,
+    /// The session's token; over the unix socket not needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// The answer to a [`Release`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// Whether there was a session to release.
+    pub released: bool,
+}
+
+/// The answer to `GET /v1/sessions` (the caller's own) and `GET /v1/sessions?all=true` (everyone's).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sessions {
+    /// By tag, ascending.
+    pub sessions: Vec<SessionView>,
+}
+
+/// A session as the bastion sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Whose and which.
+    pub tag: Tag,
+    /// Whether a lane carries it now.
+    pub state: SessionState,
+    /// The laptop's host name.
+    pub host: String,
+    /// The laptop's program version, or the SSH client's identification.
+    pub version: String,
+    /// First claimed, seconds since the Unix epoch.
+    pub created: u64,
+    /// Last time a lane of it was known to live, seconds since the Unix epoch.
+    pub last_seen: u64,
+    /// When the lease ends if no lane comes back, seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<u64>,
+    /// Requests answered through it since the daemon started.
+    pub requests: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// The last failure of a request, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Its live connections.
+    pub lanes: Vec<LaneView>,
+}
+
+/// Whether a session can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// It has a lane.
+    Live,
+    /// It waits for its laptop to come back.
+    Leased,
+}
+
+/// One SSH connection of a session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LaneView {
+    /// The daemon's number for it.
+    pub id: u64,
+    /// `ephemwork` or `openssh`.
+    pub kind: String,
+    /// The peer's address as the daemon sees it.
+    pub address: String,
+    /// Connected since, seconds since the Unix epoch.
+    pub since: u64,
+    /// Bytes of bodies to the laptop.
+    pub bytes_in: u64,
+    /// Bytes of bodies from the laptop.
+    pub bytes_out: u64,
+}
+
+/// One line of `GET /v1/events`, a stream of JSON lines for the lane that asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Nothing happened; sent first and every few seconds, so that both sides know the other lives.
+    Alive,
+    /// Another laptop of the same user took the tag.
+    Displaced {
+        /// Which tag.
+        tag: Tag,
+        /// The host that has it now.
+        by: String,
+    },
+    /// The bastion's admin released the tag.
+    Released {
+        /// Which tag.
+        tag: Tag,
+    },
+    /// The daemon is about to stop: connect again. Requests in flight are finished on this lane.
+    Draining,
+    /// What a newer bastion says and this laptop does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// An answer that is not a success, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What happened.
+    pub what: String,
+    /// Because of what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Who holds the tag, with status 409.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+}
+
+/// Who holds a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The holder's host name.
+    pub host: String,
+    /// The holder's address as the bastion sees it, when a lane is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Since when, seconds since the Unix epoch.
+    pub since: u64,
+}
+
+/// The answer to `GET /v1/health` and `GET /v1/version`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// `serving` or `draining`.
+    pub status: String,
+    /// The daemon's program version.
+    pub version: String,
+    /// Its [`VERSION`].
+    pub protocol: u32,
+    /// Where the edge listens.
+    pub http: String,
+    /// Where SSH listens.
+    pub ssh: String,
+    /// Started, seconds since the Unix epoch.
+    pub started: u64,
+    /// Sessions it knows.
+    pub sessions: u64,
+    /// Live SSH connections.
+    pub connections: u64,
+}
