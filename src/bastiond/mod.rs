@@ -6,11 +6,14 @@ pub(crate) mod authorize;
 mod changes;
 pub(crate) mod control;
 pub(crate) mod edge;
+mod guard;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 pub(crate) mod registry;
+mod route;
 pub(crate) mod settings;
 pub(crate) mod ssh;
+mod staging;
 pub(crate) mod state;
 mod store;
 
