@@ -30,11 +30,16 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
         syntax: Vec::new(),
         found: Vec::new(),
     };
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let (root, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
     for error in &errors {
-        let what = format!("this is not TOML: {}", error.message());
-        let mistake = reader.lines.mistake(error.span().unwrap_or(0..0), what, None);
-        reader.syntax.push(mistake);
+        let span = error.span().unwrap_or(0..0);
+        let what = not_toml(error.message(), text.get(span.clone()).unwrap_or_default());
+        let mistake = reader.lines.mistake(span, what, None);
+        // Behind the first on a line the parser guesses.
+        if !reader.syntax.iter().any(|known| known.line == mistake.line) {
+            reader.syntax.push(mistake);
+        }
     }
     let (tunnel, services) = reader.root(root.get_ref());
     let mistakes = reader.mistakes();
@@ -230,7 +235,8 @@ impl Reader<'_> {
                 _ => self.unknown(name, key.span(), value, Table::Service, place),
             }
         }
-        if !table.contains_key("port") && self.syntax.is_empty() {
+        let meant = |key: &str| keys::nearest(key, known(Table::Service)) == Some("port");
+        if !table.keys().any(|key| meant(key.get_ref())) && self.syntax.is_empty() {
             let hint = "add the port on which it listens, as in port = 8000";
             self.wrong(header, format!("{place} has no \"port\""), Some(hint.into()));
         }
@@ -348,8 +354,8 @@ impl Reader<'_> {
     ) -> Option<String> {
         let text = text?;
         if !rule(text) {
-            let what = format!("{text:?} does not look like {}", name.replace('_', " "));
-            self.wrong(value.span(), what, Some(format!("write it as in {name} = {example:?}")));
+            let what = format!("{name:?} in [tunnel] must look like {example:?}, found {text:?}");
+            self.wrong(value.span(), what, None);
         }
         Some(text.to_owned())
     }
@@ -503,6 +509,24 @@ impl Reader<'_> {
         all.dedup();
         all
     }
+}
+
+/// The parser's message, the frequent ones in words of ours; `covered` is the text that it marks.
+fn not_toml(message: &str, covered: &str) -> String {
+    let ours = match message {
+        "duplicate key" => format!("{covered:?} stands twice"),
+        _ if message.starts_with("string values must be quoted") && covered.trim().is_empty() => {
+            "a value is missing behind '='".into()
+        }
+        _ if message.starts_with("string values must be quoted") => format!("text must stand in quotes: {covered:?}"),
+        _ if message.starts_with("invalid basic string, expected `\"`") => "the closing '\"' is missing".into(),
+        _ if message.starts_with("invalid literal string, expected `'`") => "the closing \"'\" is missing".into(),
+        _ if message.starts_with("invalid multi-line basic string, expected") => "the closing '\"\"\"' is missing".into(),
+        _ if message.starts_with("unclosed table") => "the closing ']' is missing behind the table's name".into(),
+        _ if message.starts_with("key with no value") => "a key must be followed by '=' and its value".into(),
+        _ => message.to_owned(),
+    };
+    format!("this is not TOML: {ours}")
 }
 
 /// What a value is, as people call it.
