@@ -84,7 +84,6 @@ pub(crate) struct Beginning {
     pub store: Store,
     pub records: Vec<Record>,
     pub authorized: Authorized,
-    pub staging_url: Option<StagingUrl>,
     pub clock: Clock,
 }
 
@@ -119,6 +118,7 @@ impl Daemon {
         }
         Arc::new(Daemon {
             tunables: Mutex::new(Arc::new(beginning.settings.tunables.clone())),
+            staging_url: Mutex::new(beginning.settings.staging_url.clone()),
             settings: beginning.settings,
             metrics,
             addresses: beginning.addresses,
@@ -132,7 +132,6 @@ impl Daemon {
             drain: Mutex::new(Changes::new()),
             next_lane: AtomicU64::new(1),
             authorized: Mutex::new(Arc::new(beginning.authorized)),
-            staging_url: Mutex::new(beginning.staging_url),
         })
     }
 
