@@ -10,6 +10,7 @@ mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 mod notify;
+mod refused;
 pub(crate) mod registry;
 pub(crate) mod settings;
 pub(crate) mod ssh;
