@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn;
 use hyper::service::service_fn;
 
 use body::EdgeBody;
@@ -111,7 +111,7 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     });
     let result = match spoken {
         Spoken::Http1 => {
-            let mut serving = http1::Builder::new();
+            let mut serving = conn::http1::Builder::new();
             serving.max_buf_size(WRITE_BUFFER);
             let mut serving = std::pin::pin!(serving.serve_connection(rt::io(intake), service).with_upgrades());
             let drained = async {
@@ -127,7 +127,7 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             }
         }
         Spoken::Http2 => {
-            let mut serving = http2::Builder::new(rt::HyperExecutor);
+            let mut serving = conn::http2::Builder::new(rt::HyperExecutor);
             serving
                 .timer(rt::HyperTimer)
                 .initial_stream_window_size(stream::STREAM_WINDOW)

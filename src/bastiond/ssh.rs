@@ -271,7 +271,7 @@ struct Handler {
 
 impl Handler {
     /// This connection as a lane; made when it is first used as one.
-    fn lane(&self, kind: LaneKind, session: &Session) -> Option<Arc<Lane>> {
+    fn lane(&self, kind: LaneKind, session: &mut Session) -> Option<Arc<Lane>> {
         let mut lane = self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lane.as_ref() {
             return (lane.kind == kind).then(|| Arc::clone(lane));
@@ -312,7 +312,7 @@ impl Handler {
         session.close(id)
     }
 
-    async fn claim(&mut self, address: &str, port: &mut u32, session: &Session) -> Result<(), String> {
+    async fn claim(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<(), String> {
         let service = match address {
             "" | "*" | "localhost" | "0.0.0.0" | "::" => return Err("name a service: ssh -R SERVICE:0:localhost:PORT".to_owned()),
             name => Service::parse(name).map_err(|why| format!("the service {name:?} is wrong: {why}"))?,

@@ -45,7 +45,7 @@ impl Staging {
             {
                 head.headers.insert(FORWARDED_HOST, host);
             }
-            if let Ok(host) = HeaderValue::from_str(&url.authority()) {
+            if let Ok(host) = HeaderValue::from_str(&authority(url)) {
                 head.headers.insert(header::HOST, host);
             }
         };
@@ -79,14 +79,14 @@ impl Staging {
 
     async fn connect(&self, url: &StagingUrl) -> Result<Connection<Outgoing>, String> {
         let connecting = async {
-            let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|why| why.to_string())?;
+            let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|why| why.to_string())?;
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true).map_err(|why| why.to_string())?;
-            match url.scheme() {
+            match url.scheme {
                 Scheme::Http => Connection::new(rt::io(stream)).await.map_err(|why| why.to_string()),
                 Scheme::Https => {
                     let tls = self.tls.get_or_init(|| TlsClient::with_system_roots().map_err(|why| why.to_string()));
-                    let stream = tls.as_ref().map_err(Clone::clone)?.connect(url.host(), stream).await;
+                    let stream = tls.as_ref().map_err(Clone::clone)?.connect(url.host.as_str(), stream).await;
                     let stream = stream.map_err(|why| why.to_string())?;
                     Connection::new(rt::io(stream)).await.map_err(|why| why.to_string())
                 }
@@ -97,4 +97,10 @@ impl Staging {
             None => Err(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
         }
     }
+}
+
+/// The URL's host and, unless it is the scheme's own, its port.
+fn authority(url: &StagingUrl) -> String {
+    let text = url.to_string();
+    text.split_once("://").map_or_else(|| text.clone(), |(_, authority)| authority.trim_end_matches('/').to_owned())
 }
