@@ -190,7 +190,11 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) ->
             Some(tag)
         }
         None if route::is_preflight(request.method(), headers) => {
-            match edge.daemon.only_session().or_else(|| edge.origins.only(headers, Instant::now())) {
+            match edge
+                .daemon
+                .only_session()
+                .or_else(|| edge.origins.only(headers, Instant::now()))
+            {
                 Some(tag) => Some(tag),
                 None => {
                     let trusted = edge.daemon.tunables();

@@ -136,5 +136,4 @@ impl Lane {
         Box::leak(Box::new(ended));
         Lane::new(peer, carrier, end)
     }
-
 }

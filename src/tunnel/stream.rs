@@ -115,7 +115,11 @@ pub(crate) enum Unsent<E> {
 
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
 /// On failure the stream is reset, so that the other side never takes a part for the whole.
-pub(crate) async fn send_body<B>(mut body: B, stream: &mut SendStream<Bytes>, mut sent: impl FnMut(u64)) -> Result<(), Unsent<B::Error>>
+pub(crate) async fn send_body<B>(
+    mut body: B,
+    stream: &mut SendStream<Bytes>,
+    mut sent: impl FnMut(u64),
+) -> Result<(), Unsent<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -220,7 +224,9 @@ where
         loop {
             buffer.reserve(PIECE);
             let count = reader.read_buf(&mut buffer).await?;
-            send_data(to, buffer.split().freeze(), count == 0).await.map_err(io::Error::other)?;
+            send_data(to, buffer.split().freeze(), count == 0)
+                .await
+                .map_err(io::Error::other)?;
             if count == 0 {
                 return Ok::<_, io::Error>(());
             }
@@ -247,11 +253,18 @@ async fn both(a: impl Future<Output = io::Result<()>>, b: impl Future<Output = i
             result?;
             b_done = true;
         }
-        if until(a_done, b_done) { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if until(a_done, b_done) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     };
     poll_fn(|cx| rest(cx, |a, b| a || b)).await?;
     match rt::timeout(HALF_CLOSED, poll_fn(|cx| rest(cx, |a, b| a && b))).await {
         Some(result) => result,
-        None => Err(io::Error::new(io::ErrorKind::TimedOut, "one side closed its half, the other did not")),
+        None => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "one side closed its half, the other did not",
+        )),
     }
 }
