@@ -85,8 +85,8 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     smol::future::or(accepting, daemon.drain_begins()).await;
     drop(listener);
     drop(alive);
-    // Ends with an error when no sender is left: nothing is ever sent.
-    drop(all_ended.recv().await);
+    // Nothing is ever sent: it ends when no sender is left.
+    while all_ended.recv().await.is_ok() {}
 }
 
 /// One client connection from its first byte to its last.

@@ -425,7 +425,7 @@ where
         Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
             "the service broke off in the middle of an answer: {why}"
         ))),
-        Err(Unsent::Stream(_)) => Err(Failure::Unwanted),
+        Err(Unsent::Stream) => Err(Failure::Unwanted),
     }
 }
 

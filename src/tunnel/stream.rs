@@ -55,11 +55,6 @@ impl TunnelBody {
             remaining: length,
         }
     }
-
-    /// The stream, for an upgraded connection.
-    pub(crate) fn into_stream(self) -> RecvStream {
-        self.stream
-    }
 }
 
 impl Body for TunnelBody {
@@ -110,7 +105,7 @@ pub(crate) enum Unsent<E> {
     /// The body's source failed.
     Source(E),
     /// The other side does not want it any more, or the lane is gone.
-    Stream(h2::Error),
+    Stream,
 }
 
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
@@ -133,26 +128,26 @@ where
             }
             Pin::new(&mut body).poll_frame(cx).map(Ok)
         });
-        let frame = match frame.await.map_err(Unsent::Stream)? {
+        let frame = match frame.await.map_err(|_| Unsent::Stream)? {
             Some(Ok(frame)) => frame,
             Some(Err(why)) => {
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Err(Unsent::Source(why));
             }
-            None => return stream.send_data(Bytes::new(), true).map_err(Unsent::Stream),
+            None => return stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Stream),
         };
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
                 sent(data.len() as u64);
-                send_data(stream, data, last).await.map_err(Unsent::Stream)?;
+                send_data(stream, data, last).await.map_err(|_| Unsent::Stream)?;
                 if last {
                     return Ok(());
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    return stream.send_trailers(trailers).map_err(Unsent::Stream);
+                    return stream.send_trailers(trailers).map_err(|_| Unsent::Stream);
                 }
             }
         }

@@ -28,9 +28,12 @@ const MAX_AGE: &str = "5";
 
 /// Whose tagged requests came from which origin for which host.
 #[derive(Debug, Default)]
-pub(crate) struct Origins(Mutex<HashMap<(Box<[u8]>, Box<[u8]>), Vec<(Tag, Instant)>>>);
+pub(crate) struct Origins(Mutex<HashMap<Pair, Vec<(Tag, Instant)>>>);
 
-fn pair(headers: &HeaderMap) -> Option<(Box<[u8]>, Box<[u8]>)> {
+/// Origin and Host, as they stand in the head.
+type Pair = (Box<[u8]>, Box<[u8]>);
+
+fn pair(headers: &HeaderMap) -> Option<Pair> {
     let origin = headers.get(header::ORIGIN)?.as_bytes().into();
     let host = headers
         .get(header::HOST)

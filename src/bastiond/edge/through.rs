@@ -26,7 +26,7 @@ use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
 use crate::rt;
 use crate::tunnel::stream::{self, Direction, TunnelBody, Unsent};
-use crate::upstream::{self, Pool, Unanswered};
+use crate::upstream::{Pool, Unanswered};
 
 /// Requests that may wait for one laptop to come back; a browser's page and its retries, not a load test.
 const MAX_HELD: usize = 128;
