@@ -1,7 +1,5 @@
 //! Hands the git revision to `--version`; a build outside a checkout says `unknown`.
 
-#![allow(clippy::disallowed_methods, reason = "a build script has no host.rs")]
-
 use std::process::Command;
 
 #[allow(clippy::disallowed_methods, reason = "a build script has no host.rs")]

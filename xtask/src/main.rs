@@ -1,5 +1,7 @@
 //! The project's own chores, one verb a file: `cargo xtask tidy | dist | bench`.
 
+mod bench;
+mod dist;
 mod tidy;
 
 use std::process::ExitCode;
@@ -18,6 +20,10 @@ struct Arguments {
 #[argh(subcommand)]
 enum Verb {
     Tidy(tidy::Arguments),
+    Dist(dist::Arguments),
+    Bench(bench::Arguments),
+    Service(bench::service::Arguments),
+    Lane(bench::lane::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +45,10 @@ fn main() -> ExitCode {
     };
     let done = match verb {
         Verb::Tidy(arguments) => tidy::main(&arguments),
+        Verb::Dist(arguments) => dist::main(&host, &arguments),
+        Verb::Bench(arguments) => bench::main(&host, &arguments),
+        Verb::Service(arguments) => bench::service::main(&arguments),
+        Verb::Lane(arguments) => bench::lane::main(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

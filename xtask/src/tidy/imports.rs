@@ -11,8 +11,8 @@ const ORDER: &[&[&str]] = &[
     &["cli", "bastiond"],
     &["session", "provision"],
     &["tunnel"],
-    &["aws", "rt", "host", "log"],
-    &["ssm", "config", "protocol", "name", "error"],
+    &["aws", "upstream", "rt", "host", "log"],
+    &["ssm", "config", "hop", "protocol", "name", "error"],
 ];
 
 /// Crates that one place speaks for, and that place: a path under `src/` is at home when it starts with one of these.
