@@ -52,15 +52,6 @@ impl Forwards {
         }
     }
 
-    /// Of nobody, for tests.
-    #[cfg(test)]
-    pub(crate) fn none() -> Forwards {
-        Forwards {
-            handle: None,
-            services: Mutex::new(HashMap::new()),
-        }
-    }
-
     pub(super) fn add(&self, service: &Service, address: &str, port: u32) {
         let forward = Forward {
             address: address.to_owned(),
