@@ -17,6 +17,7 @@ use crate::name::{Service, Tag, User};
 use crate::protocol::{self, CONTROL_SUBSYSTEM, Claim, REQUESTS_SUBSYSTEM};
 use crate::rt;
 use crate::tunnel::ssh as common;
+use crate::tunnel::ssh::channel::ChannelIo;
 
 /// Session channels of one connection. A laptop needs two.
 const MAX_CHANNELS: usize = 8;
@@ -186,7 +187,7 @@ impl server::Handler for Handler {
         let Some(channel) = self.channels.remove(&id) else {
             return session.channel_failure(id);
         };
-        let stream = channel.into_stream();
+        let stream = ChannelIo::new(channel);
         session.channel_success(id)?;
         if name == REQUESTS_SUBSYSTEM {
             rt::spawn(laptop::carry(stream, lane)).detach();

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use russh::ChannelStream;
 use russh::server::Msg;
 
 use crate::bastiond::control::{self, Caller};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::state::Daemon;
 use crate::rt;
+use crate::tunnel::ssh::channel::ChannelIo;
 use crate::tunnel::stream;
 
 /// Calls of the control API at once on one connection.
 const MAX_CALLS: u32 = 32;
 
 /// HTTP/2 to the laptop, until its channel ends.
-pub(super) async fn carry(channel: ChannelStream<Msg>, lane: Arc<Lane>) {
+pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
     let handshake = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(stream::STREAM_WINDOW)
@@ -44,7 +44,7 @@ pub(super) async fn carry(channel: ChannelStream<Msg>, lane: Arc<Lane>) {
 }
 
 /// The control API for one laptop, until its channel ends.
-pub(super) async fn control(channel: ChannelStream<Msg>, lane: Arc<Lane>, daemon: Arc<Daemon>) {
+pub(super) async fn control(channel: ChannelIo<Msg>, lane: Arc<Lane>, daemon: Arc<Daemon>) {
     let service = hyper::service::service_fn(|request| {
         let answer = control::answer(Arc::clone(&daemon), Caller::Lane(Arc::clone(&lane)), request);
         async { Ok::<_, std::convert::Infallible>(answer.await) }
