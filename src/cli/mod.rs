@@ -1,5 +1,7 @@
 //! stub
 
+pub mod init;
+
 pub fn main(_host: &crate::host::Host, _arguments: &[String]) -> std::process::ExitCode {
     std::process::ExitCode::from(1)
 }

@@ -5,7 +5,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::support::{Bastion, Service, Wire, heavy, service::ok};
 
 #[test]
-fn no_response_is_crossed() {
+fn no_response_is_crossed_with_openssh_laptops() {
+    crossed(|bastion, user, services| bastion.laptop(user, services));
+}
+
+#[test]
+fn no_response_is_crossed_with_up() {
+    crossed(|bastion, user, services| bastion.up(user, services));
+}
+
+fn crossed<L>(laptop: impl Fn(&Bastion, &str, &[(&str, u16)]) -> L) {
     const CLIENTS: usize = 12;
     const REQUESTS: usize = 150;
     let names = [("alice", "api"), ("alice", "web"), ("bob", "api"), ("bob", "Web")];
@@ -21,9 +30,9 @@ fn no_response_is_crossed() {
             })
         })
         .collect();
-    let bastion = Bastion::start();
-    let _alice = bastion.laptop("alice", &[("api", services[0].port), ("web", services[1].port)]);
-    let _bob = bastion.laptop("bob", &[("api", services[2].port), ("Web", services[3].port)]);
+    let bastion = Bastion::local(&[]);
+    let _alice = laptop(&bastion, "alice", &[("api", services[0].port), ("web", services[1].port)]);
+    let _bob = laptop(&bastion, "bob", &[("api", services[2].port), ("Web", services[3].port)]);
     let _turn = heavy();
     let nonce = AtomicU32::new(0);
     std::thread::scope(|scope| {

@@ -77,7 +77,7 @@ fn the_admin_may_release_a_tag() {
     let service = Service::saying("yes");
     let _ssh = bastion.laptop("alice", &[("api", service.port), ("web", service.port)]);
     let mut wire = Wire::to_file(&bastion.path("state/control.sock")).unwrap();
-    let body = "{\"service\":\"api\",\"user\":\"alice\",\"tag\":\"alice:api\"}";
+    let body = "{\"service\":\"alice:api\"}";
     wire.send(format!(
         "POST /v1/release HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

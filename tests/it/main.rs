@@ -5,12 +5,14 @@
 )]
 
 mod bulk;
+mod config;
 mod crash;
 mod devservers;
 mod doors;
 mod framing;
 mod grpc;
 mod http2;
+mod init;
 mod isolation;
 mod laptop;
 mod lease;

@@ -65,6 +65,15 @@ fn service() -> Service {
 }
 
 #[test]
+fn sixteen_transfers_pass_rekeys_with_up() {
+    let service = service();
+    let bastion = Bastion::local(&["--rekey-bytes", REKEY]);
+    let _up = bastion.up("alice", &[("api", service.port)]);
+    let _turn = heavy();
+    transfers(bastion.http, 16);
+}
+
+#[test]
 fn sixteen_transfers_pass_rekeys_with_an_openssh_laptop() {
     let service = service();
     let bastion = Bastion::with(&["--rekey-bytes", REKEY]);

@@ -55,7 +55,7 @@ fn a_user_may_claim_only_their_own_name() {
 fn the_environment_of_a_key_names_its_user() {
     let mut bastion = Bastion::start();
     let carol = make_key(&bastion.path("carol"), "whoever@anywhere");
-    let keys = bastion.path("authorized_keys");
+    let keys = bastion.path("state/authorized_keys");
     let lines = format!("# the team\n\nnonsense\nenvironment=\"EPHEMWORK_USER=carol\" {carol}\n");
     std::fs::write(&keys, lines).unwrap();
     // SIGHUP reads the keys again: carol may come, alice may not any more.

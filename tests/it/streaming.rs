@@ -148,7 +148,16 @@ fn stuff(mut stream: &TcpStream) -> usize {
 }
 
 #[test]
-fn a_stuck_reader_and_a_stuck_writer_delay_nobody() {
+fn a_stuck_reader_and_a_stuck_writer_delay_nobody_of_up() {
+    stuck(|bastion, port| bastion.up("alice", &[("api", port)]));
+}
+
+#[test]
+fn a_stuck_reader_and_a_stuck_writer_delay_nobody_of_openssh() {
+    stuck(|bastion, port| bastion.laptop("alice", &[("api", port)]));
+}
+
+fn stuck<L>(laptop: impl FnOnce(&Bastion, u16) -> L) {
     // `/down` sends without end, and its client does not read; `/up` is sent to without end, and its service does not read.
     let (full, is_full) = mpsc::channel();
     let (full, done) = (Mutex::new(full), Arc::new(Mutex::new(false)));
@@ -175,8 +184,8 @@ fn a_stuck_reader_and_a_stuck_writer_delay_nobody() {
             After::Keep
         }
     });
-    let bastion = Bastion::start();
-    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let bastion = Bastion::local(&[]);
+    let _laptop = laptop(&bastion, service.port);
     let _turn = heavy();
 
     let mut down = Wire::to(bastion.http);

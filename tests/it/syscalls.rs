@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{Process, Service, Wire, Workshop, heavy, need, until};
+use crate::support::{Bastion, Process, Service, Wire, heavy, need, until};
 
 /// What each of the two programs may spend on one small request.
 const MOST: u64 = 8;
@@ -19,10 +19,9 @@ const BESIDE: u64 = 200;
 fn a_small_request_costs_at_most_eight_and_eight_calls() {
     let Some(strace) = need("strace") else { return };
     let service = Service::saying(&"x".repeat(1024));
-    let workshop = Workshop::new("alice", &format!("[service.api]\nport = {}\n", service.port));
-    let up = workshop.up(&["api"], &["--no-run"]);
-    let bastion = u32::try_from(workshop.bastion_pid().expect("no bastion")).unwrap();
-    let mut wire = Wire::to(workshop.edge);
+    let bastion = Bastion::local(&[]);
+    let up = bastion.up("alice", &[("api", service.port)]);
+    let mut wire = Wire::to(bastion.http);
     let mut ask = |count: u64| {
         for _ in 0..count {
             wire.send("GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n\r\n");
@@ -32,14 +31,14 @@ fn a_small_request_costs_at_most_eight_and_eight_calls() {
     let _turn = heavy();
     ask(50);
     let trace = |pid: u32, name: &str| {
-        let file = workshop.project().join(name);
+        let file = bastion.path(name);
         let mut command = Command::new(&strace);
         command
             .args(["-f", "-c", "-U", "calls,name", "-p", &pid.to_string(), "-o"])
             .arg(&file);
         (Process::start("strace", &mut command), file)
     };
-    let mut traces = [trace(bastion, "bastiond"), trace(up.pid(), "up")];
+    let mut traces = [trace(bastion.process.pid(), "bastiond"), trace(up.process.pid(), "up")];
     for (strace, _) in &mut traces {
         let attached = until("strace to attach", || {
             (strace.err().contains("attached") || strace.ended().is_some()).then(|| strace.err().contains("attached"))

@@ -20,6 +20,16 @@ fn a_megabyte_echo_through_an_openssh_laptop() {
     talk(&python, "echo.py", &[&url, "alice:chat", "12", "1000000"], "talked 12");
 }
 
+#[test]
+fn a_megabyte_echo_through_up() {
+    let Some(python) = need_module("websockets") else { return };
+    let (_server, at) = serve(&python, "echo.py");
+    let bastion = Bastion::local(&[]);
+    let _up = bastion.up("alice", &[("chat", at.port())]);
+    let url = format!("ws://{}/chat?room=1", bastion.http);
+    talk(&python, "echo.py", &[&url, "alice:chat", "12", "1000000"], "talked 12");
+}
+
 /// Speaks line by line in a protocol of its own after 101; refuses what is not asked for rightly.
 fn shouter() -> Service {
     Service::start(|head, wire| {
@@ -47,10 +57,19 @@ fn shouter() -> Service {
 }
 
 #[test]
-fn any_upgrade_passes_and_ends_with_either_side() {
+fn any_upgrade_passes_and_ends_with_either_side_of_openssh() {
+    passes(|bastion, port| bastion.laptop("alice", &[("api", port)]));
+}
+
+#[test]
+fn any_upgrade_passes_and_ends_with_either_side_of_up() {
+    passes(|bastion, port| bastion.up("alice", &[("api", port)]));
+}
+
+fn passes<L>(laptop: impl FnOnce(&Bastion, u16) -> L) {
     let service = shouter();
-    let bastion = Bastion::start();
-    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let bastion = Bastion::local(&[]);
+    let _laptop = laptop(&bastion, service.port);
     let ask = "GET /x HTTP/1.1\r\nHost: shop.test\r\nX-Ephemwork: alice:api\r\nConnection: Upgrade\r\nUpgrade: shout/1\r\n\r\n";
     let mut wire = Wire::to(bastion.http);
     wire.send(ask);

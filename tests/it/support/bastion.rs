@@ -45,6 +45,12 @@ impl Bastion {
         Bastion::on(any, any, more)
     }
 
+    /// One of local mode, which `up` takes for its own: see [`super::Workshop::beside`].
+    pub(crate) fn local(more: &[&str]) -> Bastion {
+        let arguments: Vec<&str> = ["--local"].iter().chain(more).copied().collect();
+        Bastion::on(lasting_address(), lasting_address(), &arguments)
+    }
+
     /// On ports that are the same after [`Bastion::restart`].
     pub(crate) fn lasting(more: &[&str]) -> Bastion {
         Bastion::on(lasting_address(), lasting_address(), more)
@@ -54,7 +60,7 @@ impl Bastion {
         let directory = TempDir::new().unwrap();
         let state = directory.path().join("state");
         std::fs::create_dir(&state).unwrap();
-        let keys = directory.path().join("authorized_keys");
+        let keys = state.join("authorized_keys");
         let lines = USERS.map(|user| make_key(&directory.path().join(user), &format!("{user}@laptop")));
         std::fs::write(&keys, lines.join("\n") + "\n").unwrap();
         let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -82,7 +88,7 @@ impl Bastion {
         self.pin(&ready.host_key);
     }
 
-    /// A file in its directory: `state`, `authorized_keys`, the users' keys.
+    /// A file in its directory: `state` (with `authorized_keys`), the users' keys.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

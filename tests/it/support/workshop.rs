@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +10,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Process, lasting_address, until};
+use super::{Bastion, Process, lasting_address, until};
 
 /// Project and home of one developer, in local mode. When it is dropped, every process that was started with this home ends.
 pub(crate) struct Workshop {
@@ -22,23 +23,32 @@ pub(crate) struct Workshop {
 impl Workshop {
     /// With this ephemwork.toml behind its `[tunnel]` part.
     pub(crate) fn new(user: &str, services: &str) -> Workshop {
+        Workshop::on(lasting_address(), user, services)
+    }
+
+    /// As a machine of its own whose local bastion is this one ([`Bastion::local`]).
+    pub(crate) fn beside(bastion: &Bastion, user: &str, services: &str) -> Workshop {
+        let workshop = Workshop::on(bastion.http, user, services);
+        let state = workshop.bastion_state();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state.parent().unwrap())
+            .unwrap();
+        std::os::unix::fs::symlink(bastion.path("state"), state).unwrap();
+        workshop
+    }
+
+    fn on(edge: SocketAddr, user: &str, services: &str) -> Workshop {
         let directory = TempDir::new().unwrap();
         std::fs::create_dir(directory.path().join("project")).unwrap();
         let workshop = Workshop {
-            edge: lasting_address(),
+            edge,
             user: user.to_owned(),
             directory,
         };
         workshop.write("", services);
         workshop
-    }
-
-    /// Another project and home of the same user, for the same edge.
-    pub(crate) fn twin(&self, services: &str) -> Workshop {
-        let mut twin = Workshop::new(&self.user, services);
-        twin.edge = self.edge;
-        twin.write("", services);
-        twin
     }
 
     /// Writes ephemwork.toml anew; `tunnel` are more lines of its `[tunnel]` part.
@@ -116,7 +126,7 @@ impl Workshop {
 
     /// The state directory of its local bastion.
     pub(crate) fn bastion_state(&self) -> PathBuf {
-        self.home().join("local").join(self.edge.to_string())
+        self.home().join("local").join(self.edge.to_string().replace(':', "_"))
     }
 
     /// The process id of its local bastion, when it says that it is ready.
@@ -124,6 +134,26 @@ impl Workshop {
         let text = std::fs::read(self.bastion_state().join("ready.json")).ok()?;
         let ready: serde_json::Value = serde_json::from_slice(&text).ok()?;
         i32::try_from(ready["pid"].as_i64()?).ok()
+    }
+}
+
+/// A running `up` with its workshop; the process ends first.
+pub(crate) struct Up {
+    pub(crate) process: Process,
+    #[allow(dead_code, reason = "kept for its end")]
+    workshop: Workshop,
+}
+
+impl Bastion {
+    /// `ephemwork up --no-run` as the laptop; the bastion must be of local mode ([`Bastion::local`]).
+    #[track_caller]
+    pub(crate) fn up(&self, user: &str, services: &[(&str, u16)]) -> Up {
+        let table = |(service, port): &(&str, u16)| format!("[service.\"{service}\"]\nport = {port}\n");
+        let text: String = services.iter().map(table).collect();
+        let workshop = Workshop::beside(self, user, &text);
+        let names: Vec<&str> = services.iter().map(|(service, _)| *service).collect();
+        let process = workshop.up(&names, &["--no-run"]);
+        Up { process, workshop }
     }
 }
 
