@@ -7,6 +7,7 @@
 mod bulk;
 mod config;
 mod crash;
+mod daemon;
 mod devservers;
 mod doors;
 mod framing;
