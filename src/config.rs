@@ -8,6 +8,7 @@ mod keys;
 mod mistake;
 mod read;
 mod url;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

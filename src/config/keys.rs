@@ -44,7 +44,7 @@ pub(super) fn home(key: &str) -> Option<&'static str> {
 }
 
 /// What was probably meant by `text`: the nearest of `candidates` within a third of its length (at least one edit), or
-/// the one that `text` begins (`run` for `run_command`).
+/// the one that `text` begins (`run` for `run_command`), or the one that begins `text` (`env` for `environment`).
 pub(super) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let plain: String = text.to_lowercase().replace('-', "_");
     let close = candidates
@@ -61,7 +61,13 @@ pub(super) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str>
         };
         candidates.iter().find(begins).copied()
     };
-    close.or_else(begun)
+    let longer = || {
+        candidates
+            .iter()
+            .find(|candidate| candidate.len() >= 3 && plain.starts_with(**candidate))
+            .copied()
+    };
+    close.or_else(begun).or_else(longer)
 }
 
 /// The longest text that [`distance`] compares, in characters: no known key is half as long, and the cost is the product.
@@ -104,13 +110,13 @@ mod tests {
         check("healthcheck_path", Table::Service, Some("health_check_path"));
         check("run", Table::Service, Some("run_command"));
         check("health", Table::Service, Some("health_check_path"));
-        check("environment", Table::Service, None);
+        check("environment", Table::Service, Some("env"));
         check("command", Table::Service, None);
         check("x", Table::Service, None);
         check("", Table::Service, None);
         check("services", Table::Root, Some("service"));
         check("tunel", Table::Root, Some("tunnel"));
         check("staging-url", Table::Tunnel, Some("staging_url"));
-        check(&"port".repeat(1000), Table::Service, None);
+        check(&"abcd".repeat(1000), Table::Service, None);
     }
 }

@@ -61,6 +61,12 @@ impl<'t> Lines<'t> {
         line.strip_suffix('\r').unwrap_or(line)
     }
 
+    /// The lines (from 1) that look like a `[header]`, ascending.
+    pub(super) fn headers(&self) -> Vec<usize> {
+        let header = |&index: &usize| self.line(index).trim_start().starts_with('[');
+        (0..self.starts.len()).filter(header).map(|index| index + 1).collect()
+    }
+
     /// A mistake at a span of bytes. A span that begins behind the text, inside a character or at a line's end is moved to
     /// where something can be shown.
     pub(super) fn mistake(&self, span: Range<usize>, what: String, hint: Option<String>) -> Mistake {

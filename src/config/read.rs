@@ -1,22 +1,26 @@
 //! Walks the tree of a parsed file and collects what is right and everything that is wrong.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Table, home, known};
 use super::mistake::{Lines, Mistake};
-use super::url::{StagingUrl, port_number};
+use super::url::StagingUrl;
+use super::values::kind_of;
 use super::{Config, Protocol, ServiceConfig, TunnelConfig, TunnelKind};
-use super::{DEFAULT_HEALTH_TIMEOUT, DEFAULT_LISTEN, DEFAULT_STOP_TIMEOUT, MAX_BYTES, MAX_PROJECT_NAME, TIMEOUT_SECONDS};
+use super::{DEFAULT_HEALTH_TIMEOUT, DEFAULT_LISTEN, DEFAULT_STOP_TIMEOUT, MAX_BYTES};
 use crate::name::Service;
 
-type Value<'t> = Spanned<DeValue<'t>>;
+/// How many mistakes of either kind are kept: enough for any file that a person wrote, and a bound on what a file full of
+/// rubbish costs.
+const MAX_MISTAKES: usize = 1000;
+
+pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
     if text.len() > MAX_BYTES {
@@ -30,11 +34,16 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
         syntax: Vec::new(),
         found: Vec::new(),
     };
-    let (root, errors) = DeTable::parse_recoverable(text);
+    let (root, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
     for error in &errors {
-        let what = format!("this is not TOML: {}", error.message());
-        let mistake = reader.lines.mistake(error.span().unwrap_or(0..0), what, None);
-        reader.syntax.push(mistake);
+        let span = error.span().unwrap_or(0..0);
+        let what = not_toml(error.message(), text.get(span.clone()).unwrap_or_default());
+        let mistake = reader.lines.mistake(span, what, None);
+        // Behind the first on a line the parser guesses.
+        if reader.syntax.last().is_none_or(|last| last.line != mistake.line) && reader.syntax.len() < MAX_MISTAKES {
+            reader.syntax.push(mistake);
+        }
     }
     let (tunnel, services) = reader.root(root.get_ref());
     let mistakes = reader.mistakes();
@@ -55,9 +64,9 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
     }
 }
 
-struct Reader<'t> {
+pub(super) struct Reader<'t> {
     lines: Lines<'t>,
-    directory: &'t Path,
+    pub(super) directory: &'t Path,
     /// What the TOML parser could not read.
     syntax: Vec<Mistake>,
     /// What is TOML and wrong.
@@ -230,7 +239,8 @@ impl Reader<'_> {
                 _ => self.unknown(name, key.span(), value, Table::Service, place),
             }
         }
-        if !table.contains_key("port") && self.syntax.is_empty() {
+        let meant = |key: &str| keys::nearest(key, known(Table::Service)) == Some("port");
+        if !table.keys().any(|key| meant(key.get_ref())) && self.syntax.is_empty() {
             let hint = "add the port on which it listens, as in port = 8000";
             self.wrong(header, format!("{place} has no \"port\""), Some(hint.into()));
         }
@@ -261,211 +271,6 @@ impl Reader<'_> {
         }
     }
 
-    fn table<'v, 't>(&mut self, name: &str, value: &'v Value<'t>, hint: &str) -> Option<&'v DeTable<'t>> {
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            let what = format!("{name:?} must be a table, found {}", kind_of(value));
-            self.wrong(value.span(), what, Some(hint.into()));
-        }
-        table
-    }
-
-    fn text<'v>(&mut self, name: &str, place: &str, value: &'v Value<'_>) -> Option<&'v str> {
-        let DeValue::String(text) = value.get_ref() else {
-            let what = format!("{name:?} in {place} must be text, found {}", kind_of(value));
-            self.wrong(value.span(), what, Some("write it in quotes, on one line".into()));
-            return None;
-        };
-        if text.contains('\0') {
-            self.wrong(value.span(), format!("{name:?} in {place} contains a NUL character"), None);
-            return None;
-        }
-        if text.trim().is_empty() {
-            let what = format!("{name:?} in {place} is empty");
-            self.wrong(value.span(), what, Some("leave the key out instead".into()));
-            return None;
-        }
-        Some(text)
-    }
-
-    fn command(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {
-        self.text(name, place, value).map(str::to_owned)
-    }
-
-    fn number(&mut self, name: &str, place: &str, value: &Value<'_>, range: RangeInclusive<u64>) -> Option<u64> {
-        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(number) = value.get_ref() else {
-            let what = format!("{name:?} in {place} must be {wanted}, found {}", kind_of(value));
-            let bare = value.get_ref().as_str().and_then(|text| text.trim().parse::<u64>().ok());
-            let bare = bare.filter(|number| range.contains(number));
-            self.wrong(
-                value.span(),
-                what,
-                bare.map(|number| format!("write {name} = {number}, without quotes")),
-            );
-            return None;
-        };
-        let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
-        let parsed = parsed.filter(|number| range.contains(number));
-        if parsed.is_none() {
-            let what = format!("{name:?} in {place} must be {wanted}, found {number}");
-            self.wrong(value.span(), what, None);
-        }
-        parsed
-    }
-
-    fn port(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<u16> {
-        let number = self.number(name, place, value, 1..=u64::from(u16::MAX))?;
-        u16::try_from(number).ok()
-    }
-
-    fn timeout(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<Duration> {
-        self.number(name, place, value, TIMEOUT_SECONDS).map(Duration::from_secs)
-    }
-
-    fn one_of(&mut self, name: &str, place: &str, value: &Value<'_>, choices: &[&'static str]) -> Option<&'static str> {
-        let text = self.text(name, place, value)?;
-        let chosen = choices.iter().find(|&&choice| choice == text).copied();
-        if chosen.is_none() {
-            let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-            let what = format!("{name:?} in {place} must be {}, found {text:?}", quoted.join(" or "));
-            let meant = match text {
-                "grpc" | "h2" | "http2" | "HTTP/2" => Some("h2c").filter(|meant| choices.contains(meant)),
-                _ => keys::nearest(text, choices),
-            };
-            self.wrong(value.span(), what, meant.map(|meant| format!("did you mean {meant:?}?")));
-        }
-        chosen
-    }
-
-    fn shaped(
-        &mut self,
-        name: &str,
-        text: Option<&str>,
-        value: &Value<'_>,
-        rule: fn(&str) -> bool,
-        example: &str,
-    ) -> Option<String> {
-        let text = text?;
-        if !rule(text) {
-            let what = format!("{text:?} does not look like {}", name.replace('_', " "));
-            self.wrong(value.span(), what, Some(format!("write it as in {name} = {example:?}")));
-        }
-        Some(text.to_owned())
-    }
-
-    fn project_name(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {
-        let text = self.text(name, place, value)?;
-        let fitting = super::fit(text);
-        if fitting != text {
-            let what = format!(
-                "{name:?} in {place} must be lower case letters, digits and single '-' between them, at most {MAX_PROJECT_NAME}, found {text:?}"
-            );
-            self.wrong(value.span(), what, Some(format!("{fitting:?} would do")));
-        }
-        Some(fitting)
-    }
-
-    fn listen(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<SocketAddr> {
-        let text = self.text(name, place, value)?;
-        let hint = || Some(format!("write it as in {name} = \"{DEFAULT_LISTEN}\""));
-        let address = match text.strip_prefix("localhost:") {
-            Some(port) => port_number(port).map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
-            None => text.parse().ok(),
-        };
-        let Some(address) = address else {
-            let what = format!("{name:?} in {place} must be an address with a port, found {text:?}");
-            self.wrong(value.span(), what, hint());
-            return None;
-        };
-        if address.port() == 0 {
-            let what = format!("{name:?} in {place} needs a port from 1 to 65535, found 0");
-            self.wrong(value.span(), what, hint());
-        }
-        if !address.ip().is_loopback() {
-            let what =
-                format!("{name:?} in {place} must be a loopback address, so that only this machine reaches it, found {text:?}");
-            self.wrong(value.span(), what, hint());
-        }
-        Some(address)
-    }
-
-    fn staging_url(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<StagingUrl> {
-        let text = self.text(name, place, value)?;
-        match StagingUrl::parse(text) {
-            Ok(url) => Some(url),
-            Err(why) => {
-                let hint = format!("write it as in {name} = \"https://staging.example.com\"");
-                self.wrong(value.span(), format!("{name:?} in {place} is wrong: {why}"), Some(hint));
-                None
-            }
-        }
-    }
-
-    fn health_check_path(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {
-        let text = self.text(name, place, value)?;
-        if !text.starts_with('/') {
-            let what = format!("{name:?} in {place} must start with '/', found {text:?}");
-            let hint = (!text.contains("://")).then(|| format!("write {name} = {:?}", format!("/{text}")));
-            self.wrong(value.span(), what, hint);
-        } else if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
-            let what = format!("{c:?} in {name:?} of {place} cannot stand in a request");
-            self.wrong(value.span(), what, Some("write it percent-encoded, or leave it out".into()));
-        }
-        Some(text.to_owned())
-    }
-
-    fn path(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<PathBuf> {
-        let text = self.text(name, place, value)?;
-        if text == "~" || text.starts_with("~/") {
-            let what = format!("'~' in {name:?} of {place} is not expanded");
-            self.wrong(
-                value.span(),
-                what,
-                Some("write a path from this file's directory, or from /".into()),
-            );
-        }
-        Some(self.directory.join(text))
-    }
-
-    fn env(&mut self, name: &str, place: &str, value: &Value<'_>) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::new();
-        let hint = "write env = { NAME = \"value\" }, or a table of its own as in [service.NAME.env]";
-        let Some(table) = self.table(name, value, hint) else {
-            return env;
-        };
-        for (key, value) in table.iter() {
-            let variable = key.get_ref().as_ref();
-            if let Some(c) = bad_character(variable) {
-                let what = match c {
-                    Some(c) => format!("{c:?} cannot stand in the variable's name {variable:?}"),
-                    None => "a variable's name is empty".to_owned(),
-                };
-                self.wrong(key.span(), what, Some("use letters, digits and '_', no digit first".into()));
-            } else if matches!(variable, "PORT" | "EPHEMWORK_TAG") {
-                let what = format!("{variable} in env of {place} is set by ephemwork itself");
-                self.wrong(key.span(), what, Some("take the line out".into()));
-            }
-            match value.get_ref() {
-                DeValue::String(text) if text.contains('\0') => {
-                    self.wrong(
-                        value.span(),
-                        format!("the value of {variable} contains a NUL character"),
-                        None,
-                    );
-                }
-                DeValue::String(text) => {
-                    env.insert(variable.to_owned(), text.to_string());
-                }
-                _ => {
-                    let what = format!("{variable:?} in env of {place} must be text, found {}", kind_of(value));
-                    self.wrong(value.span(), what, Some("write its value in quotes".into()));
-                }
-            }
-        }
-        env
-    }
-
     fn unknown(&mut self, name: &str, span: Range<usize>, value: &Value<'_>, table: Table, place: &str) {
         let what = match (table, value.get_ref().is_table()) {
             (Table::Root, true) => format!("unknown table [{name}]"),
@@ -479,8 +284,10 @@ impl Reader<'_> {
         self.wrong(span, what, Some(hint));
     }
 
-    fn wrong(&mut self, span: Range<usize>, what: String, hint: Option<String>) {
-        self.found.push(self.lines.mistake(span, what, hint));
+    pub(super) fn wrong(&mut self, span: Range<usize>, what: String, hint: Option<String>) {
+        if self.found.len() < MAX_MISTAKES {
+            self.found.push(self.lines.mistake(span, what, hint));
+        }
     }
 
     /// Everything, in the file's order. Where the TOML parser had to guess, what follows from the guess is left out:
@@ -489,13 +296,12 @@ impl Reader<'_> {
         let Reader {
             lines, syntax, found, ..
         } = self;
-        let is_header = |line: usize| lines.line(line - 1).trim_start().starts_with('[');
+        let broken: BTreeSet<usize> = syntax.iter().map(|mistake| mistake.line).collect();
+        let headers: Vec<usize> = lines.headers();
         let guessed = |mistake: &Mistake| {
-            syntax.iter().any(|broken| {
-                let same = broken.line == mistake.line;
-                let below = is_header(broken.line) && broken.line < mistake.line;
-                same || below && !(broken.line + 1..=mistake.line).any(is_header)
-            })
+            let above = headers.partition_point(|&header| header <= mistake.line);
+            let header = above.checked_sub(1).map(|last| headers[last]);
+            broken.contains(&mistake.line) || header.is_some_and(|header| broken.contains(&header))
         };
         let found = found.into_iter().filter(|mistake| !guessed(mistake));
         let mut all: Vec<Mistake> = found.chain(syntax.iter().cloned()).collect();
@@ -505,29 +311,22 @@ impl Reader<'_> {
     }
 }
 
-/// What a value is, as people call it.
-fn kind_of(value: &Value<'_>) -> String {
-    match value.get_ref() {
-        DeValue::String(text) if text.chars().count() <= 40 => format!("the text {:?}", text.as_ref()),
-        DeValue::String(_) => "a text".to_owned(),
-        DeValue::Integer(number) => format!("the number {number}"),
-        DeValue::Float(number) => format!("the number {}", number.as_str()),
-        DeValue::Boolean(value) => value.to_string(),
-        DeValue::Datetime(_) => "a date or time".to_owned(),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// `Some` when `name` is not an environment variable's name (POSIX, section 8.1), with the character that is wrong if there is any.
-fn bad_character(name: &str) -> Option<Option<char>> {
-    let Some(first) = name.chars().next() else {
-        return Some(None);
+/// The parser's message, the frequent ones in words of ours; `covered` is the text that it marks.
+fn not_toml(message: &str, covered: &str) -> String {
+    let ours = match message {
+        "duplicate key" => format!("{covered:?} stands twice"),
+        _ if message.starts_with("string values must be quoted") && covered.trim().is_empty() => {
+            "a value is missing behind '='".into()
+        }
+        _ if message.starts_with("string values must be quoted") => format!("text must stand in quotes: {covered:?}"),
+        _ if message.starts_with("invalid basic string, expected `\"`") => "the closing '\"' is missing".into(),
+        _ if message.starts_with("invalid literal string, expected `'`") => "the closing \"'\" is missing".into(),
+        _ if message.starts_with("invalid multi-line basic string, expected") => "the closing '\"\"\"' is missing".into(),
+        _ if message.starts_with("unclosed table") => "the closing ']' is missing behind the table's name".into(),
+        _ if message.starts_with("key with no value") => "a key must be followed by '=' and its value".into(),
+        _ => message.to_owned(),
     };
-    if first.is_ascii_digit() {
-        return Some(Some(first));
-    }
-    name.chars().find(|&c| !c.is_ascii_alphanumeric() && c != '_').map(Some)
+    format!("this is not TOML: {ours}")
 }
 
 /// `eu-west-1`, `us-gov-west-1`: groups of letters and a number at the end.

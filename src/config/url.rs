@@ -170,10 +170,9 @@ mod tests {
     #[test]
     fn staging_urls() {
         let check = |text: &str, expected: Result<(&str, &str, u16), BadUrl>| {
-            let found = StagingUrl::parse(text);
-            let found = found.as_ref().map(|url| (url.to_string(), url.host.as_str(), url.port));
-            let expected = expected.map(|(shown, host, port)| (shown.to_owned(), host, port));
-            assert_eq!(found, expected.as_ref().map(Clone::clone), "{text:?}");
+            let found = StagingUrl::parse(text).map(|url| (url.to_string(), url.host.clone(), url.port));
+            let expected = expected.map(|(shown, host, port)| (shown.to_owned(), host.to_owned(), port));
+            assert_eq!(found, expected, "{text:?}");
         };
         check("", Err(BadUrl::Scheme));
         check("staging.example.com", Err(BadUrl::Scheme));
