@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub use url::{BadUrl, Scheme, StagingUrl};

@@ -26,18 +26,26 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
             return Err(format!("line {number}: there is no '=' in {trimmed:?}; write NAME=value"));
         };
         let name = name.trim();
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+        if name.is_empty()
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        {
             return Err(format!("line {number}: {name:?} is not a variable's name; write NAME=value"));
         }
         // The value may go over several lines, so it is read from the whole rest.
         let equals = rest.find('=').unwrap_or(0);
         let value = rest[equals + 1..].trim_start_matches([' ', '\t']);
         let (value, left) = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => quoted(&value[1..], quote).ok_or(format!("line {number}: the {quote} of {name} is not closed"))?,
+            Some(quote @ ('"' | '\'')) => {
+                quoted(&value[1..], quote).ok_or(format!("line {number}: the {quote} of {name} is not closed"))?
+            }
             _ => (unquoted(value.split('\n').next().unwrap_or("")), after),
         };
         if value.contains('\0') {
-            return Err(format!("line {number}: the value of {name} holds a NUL byte, which no environment can"));
+            return Err(format!(
+                "line {number}: the value of {name} holds a NUL byte, which no environment can"
+            ));
         }
         variables.push((name.to_owned(), value));
         number += rest[..rest.len() - left.len()].matches('\n').count();
@@ -87,7 +95,11 @@ mod tests {
         let check = |text: &str, expected: Result<&[(&str, &str)], &str>| {
             let found = parse(text);
             let expected = expected
-                .map(|list| list.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect())
+                .map(|list| {
+                    list.iter()
+                        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+                        .collect()
+                })
                 .map_err(str::to_owned);
             assert_eq!(found, expected, "{text:?}");
         };
@@ -95,13 +107,19 @@ mod tests {
         check("\n# note\n\n", Ok(&[]));
         check("A=1\nB=two words \n", Ok(&[("A", "1"), ("B", "two words")]));
         check("export A=1", Ok(&[("A", "1")]));
-        check("A = 1 # one\nB=a#b\nC=#x\nD=", Ok(&[("A", "1"), ("B", "a#b"), ("C", ""), ("D", "")]));
+        check(
+            "A = 1 # one\nB=a#b\nC=#x\nD=",
+            Ok(&[("A", "1"), ("B", "a#b"), ("C", ""), ("D", "")]),
+        );
         check("A='a\\n $X # b' # c\r\nB=1\r\n", Ok(&[("A", "a\\n $X # b"), ("B", "1")]));
         check("A=\"a\\n\\\"b\\\" \\$c \\d\"", Ok(&[("A", "a\n\"b\" $c \\d")]));
         check("A=\"one\ntwo\"\nB=3", Ok(&[("A", "one\ntwo"), ("B", "3")]));
         check("URL=postgres://u:p@h/db?a=b", Ok(&[("URL", "postgres://u:p@h/db?a=b")]));
         check("A=1\nwrong\n", Err("line 2: there is no '=' in \"wrong\"; write NAME=value"));
-        check("A=\"x\ny\"\n=1", Err("line 3: \"\" is not a variable's name; write NAME=value"));
+        check(
+            "A=\"x\ny\"\n=1",
+            Err("line 3: \"\" is not a variable's name; write NAME=value"),
+        );
         check("A B=1", Err("line 1: \"A B\" is not a variable's name; write NAME=value"));
         check("A=\"x", Err("line 1: the \" of A is not closed"));
     }

@@ -67,7 +67,10 @@ async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), Str
     };
     let request = http::Request::get(target)
         .header("host", &authority)
-        .header("user-agent", concat!("ephemwork/", env!("CARGO_PKG_VERSION"), " health check"))
+        .header(
+            "user-agent",
+            concat!("ephemwork/", env!("CARGO_PKG_VERSION"), " health check"),
+        )
         .body(Empty::<Bytes>::new())
         .map_err(|why| format!("health_check_path {path:?} cannot be asked for: {why}"))?;
     let failed = |why: hyper::Error| format!("GET {path} failed: {why}");

@@ -33,9 +33,12 @@ impl Home {
         let home = Home { root };
         for directory in ["", "run", "logs", "local"] {
             private_directory(&home.root.join(directory)).map_err(|why| {
-                Error::new(Exit::Config, format!("{} cannot be made", home.root.join(directory).display()))
-                    .because(why)
-                    .hint("another place: export EPHEMWORK_HOME=/some/directory")
+                Error::new(
+                    Exit::Config,
+                    format!("{} cannot be made", home.root.join(directory).display()),
+                )
+                .because(why)
+                .hint("another place: export EPHEMWORK_HOME=/some/directory")
             })?;
         }
         Ok(home)
@@ -91,9 +94,14 @@ impl Home {
         let own = private_directory(&directory).and_then(|()| std::fs::symlink_metadata(&directory));
         match own {
             Ok(found) if found.is_dir() && found.uid() == user => Ok(directory.join(format!("{:016x}.sock", hasher.finish()))),
-            _ => Err(Error::new(Exit::Config, format!("{} is too long a path for a socket", wanted.display()))
-                .because(format_args!("a socket's path has at most {MAX_SOCKET_PATH} bytes, and {} is not this user's", directory.display()))
-                .hint("a shorter place: export EPHEMWORK_HOME=/some/directory")),
+            _ => Err(
+                Error::new(Exit::Config, format!("{} is too long a path for a socket", wanted.display()))
+                    .because(format_args!(
+                        "a socket's path has at most {MAX_SOCKET_PATH} bytes, and {} is not this user's",
+                        directory.display()
+                    ))
+                    .hint("a shorter place: export EPHEMWORK_HOME=/some/directory"),
+            ),
         }
     }
 }

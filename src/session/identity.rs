@@ -31,9 +31,12 @@ fn decide(variable: Option<&str>, email: impl FnOnce() -> Option<String>) -> Res
     };
     let local = email.split('@').next().unwrap_or_default().to_lowercase();
     User::parse(&local).map_err(|why| {
-        Error::new(Exit::Config, format!("{local:?}, from git's user.email {email:?}, is not a user name"))
-            .because(why)
-            .hint("choose one: export EPHEMWORK_USER=alice")
+        Error::new(
+            Exit::Config,
+            format!("{local:?}, from git's user.email {email:?}, is not a user name"),
+        )
+        .because(why)
+        .hint("choose one: export EPHEMWORK_USER=alice")
     })
 }
 

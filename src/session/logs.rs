@@ -20,7 +20,10 @@ impl Log {
     /// Goes on in the file, or begins it.
     pub(crate) fn append(path: PathBuf) -> Log {
         let open = open(&path);
-        Log { path: Arc::new(path), open: Arc::new(Mutex::new(open)) }
+        Log {
+            path: Arc::new(path),
+            open: Arc::new(Mutex::new(open)),
+        }
     }
 
     pub(crate) fn line(&self, line: &str) {

@@ -158,9 +158,18 @@ struct Work {
 enum Phase {
     Waiting,
     Preparing(Stage),
-    Starting { since: Moment, tell: Moment, deadline: Moment, last: String },
-    Healthy { since: Moment },
-    Backoff { until: Moment },
+    Starting {
+        since: Moment,
+        tell: Moment,
+        deadline: Moment,
+        last: String,
+    },
+    Healthy {
+        since: Moment,
+    },
+    Backoff {
+        until: Moment,
+    },
     Ended,
 }
 
@@ -335,7 +344,9 @@ impl Machine {
         };
         let hint = match stage {
             Stage::Run if status.success() => {
-                format!("run_command must stay in the foreground; to reach a service that runs elsewhere: ephemwork up {service} --no-run")
+                format!(
+                    "run_command must stay in the foreground; to reach a service that runs elsewhere: ephemwork up {service} --no-run"
+                )
             }
             _ => format!("its output is above, and in: ephemwork logs {service}"),
         };
@@ -347,7 +358,9 @@ impl Machine {
         let work = &mut self.works[index];
         let forgiven = matches!(work.phase, Phase::Healthy { since } if now.saturating_sub(since) >= RESTART_FORGIVEN);
         work.failures = if forgiven { 1 } else { work.failures.saturating_add(1) };
-        let wait = RESTART_FIRST.saturating_mul(1 << (work.failures - 1).min(16)).min(RESTART_MOST);
+        let wait = RESTART_FIRST
+            .saturating_mul(1 << (work.failures - 1).min(16))
+            .min(RESTART_MOST);
         if let Phase::Starting { .. } = work.phase {
             self.actions.push(Action::Unwatch(index));
         }

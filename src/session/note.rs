@@ -7,7 +7,7 @@ use crate::name::Service;
 
 /// Which of a service's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// `bootstrap_command`.
     Bootstrap,
     /// `build_command`.
@@ -18,7 +18,7 @@ pub enum Stage {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// By itself, with this status.
     Code(i32),
     /// By this signal.
@@ -27,7 +27,7 @@ pub enum Status {
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
+pub(crate) enum Note {
     /// A command of a service was started.
     Stage(Service, Stage),
     /// The service is awaited for this long; the text is what the last look found.
@@ -62,7 +62,7 @@ pub enum Note {
 
 impl Stage {
     /// The key in ephemwork.toml.
-    pub fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Stage::Bootstrap => "bootstrap_command",
             Stage::Build => "build_command",
@@ -73,7 +73,7 @@ impl Stage {
 
 impl Status {
     /// Whether it ended well.
-    pub fn success(self) -> bool {
+    pub(crate) fn success(self) -> bool {
         self == Status::Code(0)
     }
 }

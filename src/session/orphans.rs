@@ -60,7 +60,11 @@ fn signal(group: &Group, signal: Signal) -> bool {
         return true;
     }
     let marked = |pid: &u32| system::was_given(*pid, &group.mark);
-    let left: Vec<Process> = system::members(group.leader.pid).into_iter().filter(marked).filter_map(Process::of).collect();
+    let left: Vec<Process> = system::members(group.leader.pid)
+        .into_iter()
+        .filter(marked)
+        .filter_map(Process::of)
+        .collect();
     left.iter().for_each(|process| process.signal(signal));
     !left.is_empty()
 }

@@ -21,14 +21,21 @@ pub(crate) fn taken(port: u16) -> Option<Taken> {
 }
 
 fn held(port: u16) -> bool {
-    let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
-    let wildcard = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
+    let loopback = [
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+    ];
+    let wildcard = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    ];
     // Systems differ in whether a second listener on another address is refused, so both are tried.
     let answers = |address: &SocketAddr| match TcpStream::connect_timeout(address, CONNECT) {
         Ok(_) => true,
         Err(error) => error.kind() == std::io::ErrorKind::TimedOut,
     };
-    let refused = |address: &SocketAddr| matches!(TcpListener::bind(address), Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
+    let refused =
+        |address: &SocketAddr| matches!(TcpListener::bind(address), Err(error) if error.kind() == std::io::ErrorKind::AddrInUse);
     loopback.iter().any(answers) || loopback.iter().chain(&wildcard).any(refused)
 }
 
@@ -88,7 +95,8 @@ mod tests {
 
     #[test]
     fn lines_of_the_socket_table() {
-        let line = "   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100 0 0 10 0";
+        let line =
+            "   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 12345 1 0 100 0 0 10 0";
         assert_eq!(listener(line, 8000), Some((12345, 1000)));
         assert_eq!(listener(line, 8001), None);
         assert_eq!(listener(&line.replace(" 0A ", " 01 "), 8000), None);

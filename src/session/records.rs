@@ -65,7 +65,9 @@ impl Records {
         let (bastion, tag) = (bastion.to_owned(), tag.to_string());
         self.with(Box::new(move |transaction| {
             let table = transaction.open_table(TOKENS)?;
-            let token = table.get((bastion.as_str(), tag.as_str()))?.map(|value| value.value().to_owned());
+            let token = table
+                .get((bastion.as_str(), tag.as_str()))?
+                .map(|value| value.value().to_owned());
             Ok(token)
         }))
         .await
@@ -160,7 +162,10 @@ impl Records {
     fn failure(&self, why: &redb::Error) -> Error {
         let what = format!("{} cannot be used", self.file.display());
         let hint = match why {
-            redb::Error::DatabaseAlreadyOpen => format!("another ephemwork has had it for {} s; see: ephemwork status", PATIENCE.as_secs()),
+            redb::Error::DatabaseAlreadyOpen => format!(
+                "another ephemwork has had it for {} s; see: ephemwork status",
+                PATIENCE.as_secs()
+            ),
             _ => format!("it holds nothing that cannot be made again: rm {}", self.file.display()),
         };
         Error::new(Exit::Bug, what).because(why).hint(hint)
@@ -170,7 +175,9 @@ impl Records {
 fn once<T>(file: &std::path::Path, work: &Work<T>) -> Result<T, redb::Error> {
     let database = Database::create(file).map_err(|error| match error {
         // A file that is being made by another process is not a database for a moment.
-        DatabaseError::Storage(redb::StorageError::Io(why)) if why.kind() == std::io::ErrorKind::UnexpectedEof => redb::Error::DatabaseAlreadyOpen,
+        DatabaseError::Storage(redb::StorageError::Io(why)) if why.kind() == std::io::ErrorKind::UnexpectedEof => {
+            redb::Error::DatabaseAlreadyOpen
+        }
         other => other.into(),
     })?;
     let transaction = database.begin_write()?;
@@ -191,14 +198,23 @@ mod tests {
     #[test]
     fn many_at_once_and_none_is_lost() {
         let directory = tempfile::tempdir().unwrap();
-        let records = Records { file: directory.path().join("laptop.redb") };
+        let records = Records {
+            file: directory.path().join("laptop.redb"),
+        };
         rt::block_on(async {
             let tasks: Vec<_> = (1..20u32)
                 .map(|pid| {
                     let records = records.clone();
                     rt::spawn(async move {
-                        let process = Process { pid, birth: "today".into() };
-                        let up = Up { process, socket: PathBuf::new(), services: vec!["api".into()] };
+                        let process = Process {
+                            pid,
+                            birth: "today".into(),
+                        };
+                        let up = Up {
+                            process,
+                            socket: PathBuf::new(),
+                            services: vec!["api".into()],
+                        };
                         records.add_up(&up).await
                     })
                 })

@@ -94,7 +94,13 @@ impl Drop for Running {
 }
 
 /// Starts a command; `tell` hears of its course.
-pub(super) fn start(order: Order, records: Records, log: Log, show: Show, tell: impl Fn(Course) + Send + Sync + 'static) -> Result<Running> {
+pub(super) fn start(
+    order: Order,
+    records: Records,
+    log: Log,
+    show: Show,
+    tell: impl Fn(Course) + Send + Sync + 'static,
+) -> Result<Running> {
     let failed = |why: std::io::Error| {
         let what = format!("{} of service {} cannot be started", order.stage.key(), order.service);
         let missing = !order.directory.is_dir();
@@ -131,12 +137,22 @@ pub(super) fn start(order: Order, records: Records, log: Log, show: Show, tell: 
         failed(why)
     })?;
     let record = Group {
-        leader: Process { pid: group, birth: String::new() },
+        leader: Process {
+            pid: group,
+            birth: String::new(),
+        },
         owner: Process::own(),
         service: order.service.to_string(),
         mark: format!("{MARK}={mark}"),
     };
-    let watch = Watch { records, record, output, gone: gone.clone(), stopped, timeout: order.stop_timeout };
+    let watch = Watch {
+        records,
+        record,
+        output,
+        gone: gone.clone(),
+        stopped,
+        timeout: order.stop_timeout,
+    };
     rt::spawn(watch.run(child, tell)).detach();
     Ok(Running { group, gone, stop })
 }
@@ -287,12 +303,21 @@ impl Output {
 fn read(mut pipe: PipeReader, service: Service, log: Log, show: Show) -> std::io::Result<Output> {
     let lines = Arc::new(Mutex::new(Lines::default()));
     let (end, done) = smol::channel::bounded::<()>(1);
-    let output = Output { lines: lines.clone(), done, service: service.clone(), log: log.clone(), show: show.clone() };
+    let output = Output {
+        lines: lines.clone(),
+        done,
+        service: service.clone(),
+        log: log.clone(),
+        show: show.clone(),
+    };
     let work = move || {
         let mut buffer = vec![0; BUFFER];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
             let mut complete = Vec::new();
-            lines.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..count], |line| complete.push(line));
+            lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(&buffer[..count], |line| complete.push(line));
             for line in complete {
                 log.line(&line);
                 show(Said::Line(service.clone(), line));
@@ -300,7 +325,8 @@ fn read(mut pipe: PipeReader, service: Service, log: Log, show: Show) -> std::io
         }
         drop(end);
     };
-    std::thread::Builder::new().name(format!("output of {}", output.service)).spawn(work)?;
+    std::thread::Builder::new()
+        .name(format!("output of {}", output.service))
+        .spawn(work)?;
     Ok(output)
 }
-

@@ -24,7 +24,10 @@ impl Process {
     /// This process.
     pub(crate) fn own() -> Process {
         let pid = std::process::id();
-        Process::of(pid).unwrap_or(Process { pid, birth: String::new() })
+        Process::of(pid).unwrap_or(Process {
+            pid,
+            birth: String::new(),
+        })
     }
 
     /// Whether it still runs. A zombie does not.
@@ -109,7 +112,11 @@ pub(crate) fn all() -> impl Iterator<Item = u32> {
 fn parse_stat(stat: &str) -> Option<(char, u32, u64)> {
     let (_, behind) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = behind.split_whitespace().collect();
-    Some((fields.first()?.chars().next()?, fields.get(2)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+    Some((
+        fields.first()?.chars().next()?,
+        fields.get(2)?.parse().ok()?,
+        fields.get(19)?.parse().ok()?,
+    ))
 }
 
 /// Whether a process was started with this `NAME=value` in its environment.
@@ -136,7 +143,10 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
 /// `ps` with these arguments; `None` when it is missing or found nothing.
 fn ps(arguments: &[&str]) -> Option<String> {
     let output = Command::new("ps").args(arguments).stdin(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -155,7 +165,13 @@ mod tests {
     fn this_process_lives_and_its_namesake_does_not() {
         let own = Process::own();
         assert!(own.lives());
-        assert!(!Process { birth: "another day".into(), ..own }.lives());
+        assert!(
+            !Process {
+                birth: "another day".into(),
+                ..own
+            }
+            .lives()
+        );
         assert_eq!(Process::of(u32::MAX), None);
     }
 }

@@ -68,7 +68,10 @@ impl Machine {
             return;
         }
         let begin = match self.tunnel.state {
-            State::Idle => self.works.iter().all(|work| matches!(work.phase, Phase::Healthy { .. } | Phase::Ended)),
+            State::Idle => self
+                .works
+                .iter()
+                .all(|work| matches!(work.phase, Phase::Healthy { .. } | Phase::Ended)),
             State::Waiting(until) => until <= now,
             _ => false,
         };
@@ -99,7 +102,7 @@ impl Machine {
         match event {
             Event::Connected(_) => self.connected(now),
             Event::ConnectFailed(_, error) => self.connect_failed(error, now, jitter),
-            Event::Claimed(_, index) if self.works[index].claim == Claim::Asked => self.works[index].claim = Claim::Held,
+            Event::Claimed(_, index) => self.claimed(index),
             Event::ClaimFailed(_, index, error) => self.claim_failed(index, error, now, jitter),
             Event::Lost(_, why) => self.lost(why, now, jitter),
             Event::Draining(_) => self.draining(now, jitter),
@@ -117,6 +120,19 @@ impl Machine {
                 work.claim = Claim::Asked;
                 self.actions.push(Action::Claim(self.tunnel.link, index));
             }
+        }
+    }
+
+    fn claimed(&mut self, index: Index) {
+        let work = &mut self.works[index];
+        match (work.claim, self.tunnel.link()) {
+            (Claim::Asked, _) => work.claim = Claim::Held,
+            // It was displaced while the claim was under way.
+            (Claim::None, Some(link)) if work.phase == Phase::Ended => {
+                work.claim = Claim::Releasing;
+                self.actions.push(Action::Release(link, index));
+            }
+            _ => {}
         }
     }
 
@@ -159,7 +175,7 @@ impl Machine {
         self.works[index].claim = Claim::None;
         match error.exit {
             _ if self.ending.is_some() => {}
-            Exit::Conflict if self.ready => self.displaced(index, Some(error.why.unwrap_or_else(|| "another machine".to_owned()))),
+            Exit::Conflict if self.ready => self.displaced(index, Some("another machine".to_owned())),
             Exit::Unreachable if self.ready => self.lost(error.why.unwrap_or(error.what), now, jitter),
             _ => self.end(Outcome::Failed(error)),
         }

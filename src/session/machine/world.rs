@@ -90,7 +90,10 @@ fn all_stages_and_ctrl_c() {
         ],
     );
     let api = Service::parse("api").unwrap();
-    assert!(notes.contains(&Note::Waiting(api, ms(1000), "it was not looked at yet".into())), "{notes:?}");
+    assert!(
+        notes.contains(&Note::Waiting(api, ms(1000), "it was not looked at yet".into())),
+        "{notes:?}"
+    );
     assert!(notes.contains(&Note::Ready), "{notes:?}");
 }
 
@@ -98,7 +101,11 @@ fn all_stages_and_ctrl_c() {
 fn a_second_ctrl_c_kills_and_ends() {
     let mut course = until_ready();
     course.push((5000, Event::Interrupt, stopping()));
-    course.push((5200, Event::Interrupt, vec![Action::Kill(0), Action::End(Outcome::Interrupted)]));
+    course.push((
+        5200,
+        Event::Interrupt,
+        vec![Action::Kill(0), Action::End(Outcome::Interrupted)],
+    ));
     check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never), course);
 }
 
@@ -184,7 +191,10 @@ fn reconnects_with_growing_waits() {
     course.push((1170, Event::Connected(3), vec![Action::Claim(3, 0)]));
     course.push((1180, Event::Claimed(3, 0), vec![]));
     let notes = check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never), course);
-    assert_eq!(notes[notes.len() - 2..], [Note::Lost("reset".into()), Note::Reconnected(ms(180))]);
+    assert_eq!(
+        notes[notes.len() - 2..],
+        [Note::Lost("reset".into()), Note::Reconnected(ms(180))]
+    );
 }
 
 #[test]
@@ -219,7 +229,13 @@ fn displaced_services_end_and_the_last_ends_all() {
     let run = [Stage::Run];
     let mut machine = Machine::new(vec![job("api", &run), job("web", &[])], Restart::Never);
     machine.step(Event::Begin, ms(0), 0.0);
-    for event in [Event::Healthy(0), Event::Healthy(1), Event::Connected(1), Event::Claimed(1, 0), Event::Claimed(1, 1)] {
+    for event in [
+        Event::Healthy(0),
+        Event::Healthy(1),
+        Event::Connected(1),
+        Event::Claimed(1, 0),
+        Event::Claimed(1, 1),
+    ] {
         machine.step(event, ms(1), 0.0);
     }
     let actions = machine.step(Event::Displaced(0, Some("desk".into())), ms(2), 0.0);
@@ -233,7 +249,14 @@ fn displaced_services_end_and_the_last_ends_all() {
 fn down_for_one_then_for_the_other() {
     let run = [Stage::Run];
     let mut machine = Machine::new(vec![job("api", &run), job("web", &run)], Restart::Never);
-    for event in [Event::Begin, Event::Healthy(0), Event::Healthy(1), Event::Connected(1), Event::Claimed(1, 0), Event::Claimed(1, 1)] {
+    for event in [
+        Event::Begin,
+        Event::Healthy(0),
+        Event::Healthy(1),
+        Event::Connected(1),
+        Event::Claimed(1, 0),
+        Event::Claimed(1, 1),
+    ] {
         machine.step(event, ms(1), 0.0);
     }
     let actions = machine.step(Event::Down(vec![0]), ms(2), 0.0);
@@ -303,13 +326,18 @@ impl World {
             Action::Claim(link, index) => self.due.push(Event::Claimed(link, index)),
             Action::Release(link, index) => {
                 self.held.remove(&(link, index));
-                self.due.retain(|event| !matches!(event, Event::Claimed(l, i) if (*l, *i) == (link, index)));
+                self.due
+                    .retain(|event| !matches!(event, Event::Claimed(l, i) if (*l, *i) == (link, index)));
                 self.due.push(Event::Released(index));
             }
             Action::Unroute(_) | Action::Tell(_) => {}
             Action::End(_) => {
                 self.ended = true;
-                assert!(self.groups.iter().all(Option::is_none), "a child outlives the end: {:?}", self.groups);
+                assert!(
+                    self.groups.iter().all(Option::is_none),
+                    "a child outlives the end: {:?}",
+                    self.groups
+                );
                 let open = self.machine.tunnel.link();
                 let left = self.held.iter().any(|(link, _)| Some(*link) == open);
                 assert!(self.killed || !left, "a tag is still held");
