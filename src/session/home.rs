@@ -15,7 +15,7 @@ const MAX_SOCKET_PATH: usize = 103;
 
 /// `EPHEMWORK_HOME`.
 #[derive(Clone, Debug)]
-pub struct Home {
+pub(crate) struct Home {
     root: PathBuf,
 }
 
@@ -24,7 +24,7 @@ impl Home {
     ///
     /// # Errors
     /// There is no such place, or it cannot be made.
-    pub fn open(host: &Host) -> Result<Home> {
+    pub(crate) fn open(host: &Host) -> Result<Home> {
         let Some(root) = host.home() else {
             return Err(Error::new(Exit::Config, "there is no home directory for ephemwork's state")
                 .because("neither EPHEMWORK_HOME nor HOME is set")
@@ -45,7 +45,7 @@ impl Home {
     }
 
     /// The directory itself.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
@@ -58,12 +58,12 @@ impl Home {
     }
 
     /// A service's output.
-    pub fn log(&self, service: &Service) -> PathBuf {
+    pub(crate) fn log(&self, service: &Service) -> PathBuf {
         self.root.join("logs").join(format!("{service}.log"))
     }
 
     /// What a detached `up` prints.
-    pub fn detached_log(&self) -> PathBuf {
+    pub(crate) fn detached_log(&self) -> PathBuf {
         // A service's log ends in `.log`, so no service can have this name.
         self.root.join("logs").join("up.detached")
     }

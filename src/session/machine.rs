@@ -262,6 +262,11 @@ impl Machine {
         works.chain(self.tunnel.deadline()).min()
     }
 
+    /// Whether everything was claimed once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// What `status` says of a service: a word, for people and for JSON.
     pub(crate) fn state(&self, index: Index) -> &'static str {
         let work = &self.works[index];

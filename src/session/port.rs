@@ -17,10 +17,11 @@ pub(crate) struct Taken {
 
 /// `None` when the port is free. Blocks for a moment.
 pub(crate) fn taken(port: u16) -> Option<Taken> {
-    held(port).then(|| Taken { by: holder(port) })
+    is_taken(port).then(|| Taken { by: holder(port) })
 }
 
-fn held(port: u16) -> bool {
+/// Whether somebody listens there. Blocks for a moment.
+pub(crate) fn is_taken(port: u16) -> bool {
     let loopback = [
         SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
