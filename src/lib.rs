@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod error;
+mod hop;
 pub mod name;
 pub mod protocol;
 
@@ -12,6 +13,7 @@ pub mod host;
 pub mod rt;
 
 pub mod tunnel;
+mod upstream;
 
 pub mod session;
 

@@ -1,4 +1,18 @@
-//! stub
+//! The bastion's daemon.
+
+#![allow(dead_code, reason = "the parts that call each other are being put together")]
+
+pub(crate) mod authorize;
+mod changes;
+pub(crate) mod control;
+pub(crate) mod edge;
+pub(crate) mod lane;
+pub(crate) mod metrics;
+pub(crate) mod registry;
+pub(crate) mod settings;
+pub(crate) mod ssh;
+pub(crate) mod state;
+mod store;
 
 pub fn main(_host: &crate::host::Host, _arguments: &[String]) -> std::process::ExitCode {
     std::process::ExitCode::from(1)

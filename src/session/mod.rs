@@ -1,1 +1,3 @@
-//! stub
+//! One running `up`.
+
+pub mod serve;

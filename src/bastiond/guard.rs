@@ -1,0 +1,450 @@
+//! What of a client's HTTP/1 bytes may reach the HTTP parser: a framing checker without I/O.
+//!
+//! Two parsers that disagree about where a message ends are how requests are smuggled. This one passes on only what can be
+//! read in one way (RFC 9112, sections 2.2, 5, 6 and 7.1), and knows for each refusal the reason in a sentence.
+//! It changes no byte and never waits for more than a head.
+
+use http::StatusCode;
+
+/// The largest request head, in bytes. ALB allows 64 KB for all headers together.
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+/// The most header lines of a request; hyper's parser takes no more.
+pub(crate) const MAX_HEADERS: usize = 100;
+
+/// The longest line that gives a chunk's size, with its extensions, in bytes.
+const MAX_CHUNK_LINE: usize = 1024;
+
+/// The longest trailer section, in bytes.
+const MAX_TRAILERS: usize = 16 * 1024;
+
+/// Why a message is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    /// For `reason=` in the Served-By header.
+    pub(crate) reason: &'static str,
+    /// For a person.
+    pub(crate) what: &'static str,
+}
+
+/// What to do with the bytes at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// So many of them are right; ask again with the rest.
+    Pass(usize),
+    /// They are the beginning of something; ask again when there are more.
+    More,
+    /// Nothing of what follows may be read.
+    Refuse(Refusal),
+}
+
+/// One client connection's framing.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    state: State,
+    /// How much of the head at hand was looked at already for its end.
+    searched: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Head,
+    /// A body with so many bytes to come.
+    Body(u64),
+    ChunkSize,
+    ChunkData(u64),
+    /// The line end behind a chunk's data.
+    ChunkEnd,
+    /// Behind the last chunk; so many bytes of it were passed.
+    Trailers(usize),
+    /// After a request for an upgrade: the edge ends the connection unless the upgrade happened.
+    Opaque,
+}
+
+impl Guard {
+    pub(crate) fn new() -> Guard {
+        Guard {
+            state: State::Head,
+            searched: 0,
+        }
+    }
+
+    /// How many of the next bytes are a body's, so that they may be read past this checker; tell [`Guard::passed`] then.
+    pub(crate) fn free(&self) -> u64 {
+        match self.state {
+            State::Body(rest) | State::ChunkData(rest) => rest,
+            State::Opaque => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// So many free bytes were read.
+    pub(crate) fn passed(&mut self, count: u64) {
+        match self.state {
+            State::Body(rest) => {
+                let rest = rest.saturating_sub(count);
+                self.state = if rest == 0 { State::Head } else { State::Body(rest) };
+            }
+            State::ChunkData(rest) => {
+                let rest = rest.saturating_sub(count);
+                self.state = if rest == 0 { State::ChunkEnd } else { State::ChunkData(rest) };
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it waits for the first or a further byte of a head.
+    pub(crate) fn in_head(&self) -> bool {
+        self.state == State::Head
+    }
+
+    /// Looks at the bytes that were read and not yet passed.
+    pub(crate) fn check(&mut self, bytes: &[u8]) -> Verdict {
+        if bytes.is_empty() {
+            return Verdict::More;
+        }
+        match self.state {
+            State::Head => self.head(bytes),
+            State::Body(_) | State::ChunkData(_) => {
+                let count = usize::try_from(self.free()).unwrap_or(usize::MAX).min(bytes.len());
+                self.passed(count as u64);
+                Verdict::Pass(count)
+            }
+            State::ChunkSize => self.chunk_size(bytes),
+            State::ChunkEnd => match bytes {
+                [b'\r', b'\n', ..] => {
+                    self.state = State::ChunkSize;
+                    Verdict::Pass(2)
+                }
+                [b'\r'] => Verdict::More,
+                _ => refuse("bad-chunk", "a chunk of the body is longer than its size says, or does not end with CR LF"),
+            },
+            State::Trailers(passed) => self.trailer(bytes, passed),
+            State::Opaque => Verdict::Pass(bytes.len()),
+        }
+    }
+
+    fn head(&mut self, bytes: &[u8]) -> Verdict {
+        // A server should ignore empty lines before a request line (RFC 9112, section 2.2); they are not passed on as a head.
+        if bytes[0] == b'\r' || bytes[0] == b'\n' {
+            return match bytes {
+                [b'\r', b'\n', ..] => Verdict::Pass(2),
+                [b'\r'] => Verdict::More,
+                _ => refuse("bare-line-end", "a line of the head ends with a bare CR or LF"),
+            };
+        }
+        let from = self.searched.saturating_sub(3).min(bytes.len());
+        let Some(end) = memchr::memmem::find(&bytes[from..], b"\r\n\r\n") else {
+            self.searched = bytes.len();
+            if bytes.len() > MAX_HEAD {
+                return Verdict::Refuse(TOO_LARGE);
+            }
+            // A head that will never end with CR LF CR LF is refused now, not when time runs out.
+            return match bare_line_end(bytes, false) {
+                true => refuse("bare-line-end", "a line of the head ends with a bare CR or LF"),
+                false => Verdict::More,
+            };
+        };
+        self.searched = 0;
+        let end = from + end + 4;
+        if end > MAX_HEAD {
+            return Verdict::Refuse(TOO_LARGE);
+        }
+        match frame(&bytes[..end]) {
+            Ok(state) => {
+                self.state = state;
+                Verdict::Pass(end)
+            }
+            Err(refusal) => Verdict::Refuse(refusal),
+        }
+    }
+
+    fn chunk_size(&mut self, bytes: &[u8]) -> Verdict {
+        let Some(end) = memchr::memchr(b'\n', bytes) else {
+            if bytes.len() > MAX_CHUNK_LINE {
+                return refuse("bad-chunk", "the line that gives a chunk's size is too long");
+            }
+            return Verdict::More;
+        };
+        let line = &bytes[..end];
+        let Some(line) = line.strip_suffix(b"\r") else {
+            return refuse("bad-chunk", "the line that gives a chunk's size ends with a bare LF");
+        };
+        if line.len() > MAX_CHUNK_LINE {
+            return refuse("bad-chunk", "the line that gives a chunk's size is too long");
+        }
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let (digits, extension) = line.split_at(digits);
+        let size = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let Some(size) = size.filter(|_| digits.len() <= 16) else {
+            return refuse("bad-chunk", "a chunk's size is not a hexadecimal number");
+        };
+        let extended = matches!(extension, [] | [b';', ..]) && extension.iter().all(|&byte| is_field_byte(byte));
+        if !extended {
+            return refuse("bad-chunk", "what follows a chunk's size is not a chunk extension");
+        }
+        self.state = if size == 0 { State::Trailers(0) } else { State::ChunkData(size) };
+        Verdict::Pass(end + 1)
+    }
+
+    fn trailer(&mut self, bytes: &[u8], passed: usize) -> Verdict {
+        let Some(end) = memchr::memchr(b'\n', bytes) else {
+            return if passed + bytes.len() > MAX_TRAILERS { Verdict::Refuse(TOO_LARGE) } else { Verdict::More };
+        };
+        let Some(line) = bytes[..end].strip_suffix(b"\r") else {
+            return refuse("bad-trailer", "a trailer ends with a bare LF");
+        };
+        if passed + end > MAX_TRAILERS {
+            return Verdict::Refuse(TOO_LARGE);
+        }
+        if line.is_empty() {
+            self.state = State::Head;
+            return Verdict::Pass(end + 1);
+        }
+        if let Err(refusal) = field(line) {
+            return Verdict::Refuse(refusal);
+        }
+        self.state = State::Trailers(passed + end + 1);
+        Verdict::Pass(end + 1)
+    }
+}
+
+const TOO_LARGE: Refusal = Refusal {
+    status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    reason: "head-too-large",
+    what: "the head of the request is larger than 64 KiB, or has more than 100 lines",
+};
+
+const fn bad(reason: &'static str, what: &'static str) -> Refusal {
+    Refusal {
+        status: StatusCode::BAD_REQUEST,
+        reason,
+        what,
+    }
+}
+
+const fn refuse(reason: &'static str, what: &'static str) -> Verdict {
+    Verdict::Refuse(bad(reason, what))
+}
+
+/// What follows a complete head, which ends with CR LF CR LF.
+fn frame(head: &[u8]) -> Result<State, Refusal> {
+    if bare_line_end(head, true) {
+        return Err(bad("bare-line-end", "a line of the head ends with a bare CR or LF"));
+    }
+    let mut lines = head[..head.len() - 4].split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let newer = request_line(lines.next().unwrap_or_default())?;
+    let mut length = None;
+    let (mut chunked, mut hosts, mut upgrade, mut count) = (false, 0, false, 0);
+    for line in lines {
+        count += 1;
+        if count > MAX_HEADERS {
+            return Err(TOO_LARGE);
+        }
+        let (name, value) = field(line)?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if length.is_some() {
+                    return Err(bad("two-lengths", "the request has two Content-Length headers"));
+                }
+                length = Some(content_length(value)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if chunked {
+                    return Err(bad("two-encodings", "the request has two Transfer-Encoding headers"));
+                }
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(bad("bad-encoding", "the request's Transfer-Encoding is not just \"chunked\""));
+                }
+                chunked = true;
+            }
+            _ => {}
+        }
+    }
+    if hosts > 1 {
+        return Err(bad("two-hosts", "the request has two Host headers"));
+    }
+    if hosts == 0 && newer {
+        return Err(bad("no-host", "the request is HTTP/1.1 and has no Host header"));
+    }
+    match (chunked, length) {
+        (true, Some(_)) => Err(bad("length-and-encoding", "the request has both Content-Length and Transfer-Encoding")),
+        (true, None) if !newer => Err(bad("bad-encoding", "the request is HTTP/1.0 and has a Transfer-Encoding")),
+        _ if upgrade => Ok(State::Opaque),
+        (true, None) => Ok(State::ChunkSize),
+        (false, None | Some(0)) => Ok(State::Head),
+        (false, Some(length)) => Ok(State::Body(length)),
+    }
+}
+
+/// Checks `METHOD target HTTP/1.x` with single spaces; answers whether it is HTTP/1.1.
+fn request_line(line: &[u8]) -> Result<bool, Refusal> {
+    const WRONG: Refusal = bad("bad-request-line", "the request line is not \"METHOD target HTTP/1.1\"");
+    let mut parts = line.split(|&byte| byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(WRONG);
+    };
+    if method.is_empty() || target.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(WRONG);
+    }
+    if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return Err(WRONG);
+    }
+    match version {
+        b"HTTP/1.1" => Ok(true),
+        b"HTTP/1.0" => Ok(false),
+        [b'H', b'T', b'T', b'P', b'/', ..] => Err(Refusal {
+            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            reason: "bad-version",
+            what: "the request's version is not HTTP/1.0, HTTP/1.1 or HTTP/2 with prior knowledge",
+        }),
+        _ => Err(WRONG),
+    }
+}
+
+/// Checks one header or trailer line, and answers its name and its value without white space around it.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(bad("folded-header", "a header is folded over two lines"));
+    }
+    let Some(colon) = memchr::memchr(b':', line) else {
+        return Err(bad("bad-header", "a line of the head has no colon"));
+    };
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(bad("bad-header", "a header's name is empty, or has a character that is not allowed in it"));
+    }
+    if !value.iter().all(|&byte| is_field_byte(byte)) {
+        return Err(bad("bad-header", "a header's value has a control character"));
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+    const WRONG: Refusal = bad("bad-length", "the request's Content-Length is not a decimal number");
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(WRONG);
+    }
+    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or(WRONG)
+}
+
+/// Whether a CR or LF stands alone; in a part of a head (not `whole`) a CR at its end may still get its LF.
+fn bare_line_end(bytes: &[u8], whole: bool) -> bool {
+    memchr::memchr2_iter(b'\r', b'\n', bytes).any(|at| match bytes[at] {
+        b'\r' => match bytes.get(at + 1) {
+            Some(&next) => next != b'\n',
+            None => whole,
+        },
+        _ => at == 0 || bytes[at - 1] != b'\r',
+    })
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// RFC 9110, section 5.5: visible characters, space, tab and what is not ASCII.
+fn is_field_byte(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds a text in pieces of `size`, as a slow client would; answers what passed and the reason of a refusal.
+    fn run(text: &[u8], size: usize) -> (usize, Option<&'static str>) {
+        let mut guard = Guard::new();
+        let (mut held, mut passed) = (Vec::new(), 0);
+        for piece in text.chunks(size) {
+            held.extend_from_slice(piece);
+            loop {
+                match guard.check(&held) {
+                    Verdict::Pass(count) => {
+                        passed += count;
+                        held.drain(..count);
+                    }
+                    Verdict::More => break,
+                    Verdict::Refuse(refusal) => return (passed, Some(refusal.reason)),
+                }
+            }
+        }
+        (passed, None)
+    }
+
+    #[test]
+    fn framing() {
+        let check = |text: &str, passed: usize, reason: Option<&str>| {
+            for size in [1, 2, 3, 7, text.len()] {
+                assert_eq!(run(text.as_bytes(), size), (passed, reason), "{text:?} in pieces of {size}");
+            }
+        };
+        let whole = |text: &str| check(text, text.len(), None);
+        let refused = |head: &str, reason| check(head, 0, Some(reason));
+
+        whole("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        whole("GET / HTTP/1.0\r\n\r\n");
+        whole("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost:\ta \r\n\r\n");
+        whole("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        whole("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        whole("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x00\x01\r\n\r\n");
+        whole("GET / HTTP/1.1\r\nHost: a\r\nX: caf\u{e9}\r\n\r\n");
+
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "two-lengths");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n", "two-lengths");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n", "bad-length");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", "bad-length");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "bad-length");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "bad-length");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "length-and-encoding");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "length-and-encoding");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "bad-encoding");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "bad-encoding");
+        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "two-encodings");
+        refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "bad-encoding");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", "folded-header");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", "bad-header");
+        refused("GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", "bad-header");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nAb\r\n\r\n", "bad-header");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n", "bad-header");
+        refused("GET / HTTP/1.1\r\nHost: a\nA: b\r\n\r\n", "bare-line-end");
+        refused("GET / HTTP/1.1\nHost: a\n\n", "bare-line-end");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nA: b\rc: d\r\n\r\n", "bare-line-end");
+        refused("GET / HTTP/1.1\r\n\r\n", "no-host");
+        refused("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "two-hosts");
+        refused("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
+        refused("GET /\r\nHost: a\r\n\r\n", "bad-request-line");
+        refused("GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
+        refused("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
+        refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "bad-version");
+
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunks = |body: &str, passed: usize, reason| check(&format!("{head}{body}"), head.len() + passed, Some(reason));
+        chunks("x\r\n", 0, "bad-chunk");
+        chunks("5\nhello\r\n", 0, "bad-chunk");
+        chunks("5 \r\nhello\r\n", 0, "bad-chunk");
+        chunks("-5\r\nhello\r\n", 0, "bad-chunk");
+        chunks("0x5\r\nhello\r\n", 0, "bad-chunk");
+        chunks("11111111111111111\r\n", 0, "bad-chunk");
+        chunks("5;a=\rb\r\nhello\r\n", 0, "bad-chunk");
+        chunks("5\r\nhelloX\r\n", 8, "bad-chunk");
+        chunks("5\r\nhello\n", 8, "bad-chunk");
+        chunks("0\r\nA: b\n\r\n", 3, "bad-trailer");
+        chunks("0\r\n A: b\r\n\r\n", 3, "folded-header");
+        chunks("0\r\nGET / HTTP/1.1\r\n\r\n", 3, "bad-header");
+    }
+
+    #[test]
+    fn sizes() {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "b".repeat(MAX_HEAD));
+        assert_eq!(run(head.as_bytes(), 1000), (0, Some("head-too-large")));
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS));
+        assert_eq!(run(head.as_bytes(), 1000), (0, Some("head-too-large")));
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS - 1));
+        assert_eq!(run(head.as_bytes(), 1000), (head.len(), None));
+    }
+}

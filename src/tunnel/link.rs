@@ -1,0 +1,217 @@
+//! One lane: an SSH connection whose control channel answers calls and whose requests channel is served elsewhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smol::channel::{Receiver, Sender};
+
+use super::ssh::{self, Ended, Login};
+use super::transport::Transport;
+use crate::error::{Error, Exit, Result};
+use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
+use crate::rt;
+
+/// How long transport, SSH and both channels together may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a call of the control API may take. A claim is one transaction with an fsync on the bastion.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take before the connection is simply dropped.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// The largest answer of the control API, in bytes: the list of some thousand sessions.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+
+/// The longest line of the event stream, in bytes.
+const MAX_EVENT: usize = 16 * 1024;
+
+/// Events kept for a reader that is busy; when it is full the stream waits.
+const EVENT_QUEUE: usize = 64;
+
+/// One live connection to a bastion.
+pub struct Link {
+    handle: ssh::Handle,
+    control: http2::SendRequest<Full<Bytes>>,
+    events: Receiver<Event>,
+    ended: Ended,
+    _tasks: [rt::Task<()>; 2],
+}
+
+/// The requests channel of a link, for `session::serve`.
+pub struct Requests(pub(crate) ssh::ChannelIo);
+
+impl Link {
+    /// Opens transport, SSH and both channels.
+    ///
+    /// # Errors
+    /// [`Exit::Unreachable`] with the cause, within [`CONNECT_LIMIT`].
+    pub async fn connect(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
+        match rt::timeout(CONNECT_LIMIT, open(transport, login)).await {
+            Some(result) => result,
+            None => Err(unreachable(transport).because(format!("no answer within {} s", CONNECT_LIMIT.as_secs()))),
+        }
+    }
+
+    /// Asks for a session and binds it to this connection.
+    ///
+    /// # Errors
+    /// [`Exit::Conflict`] with the holder when somebody has it; [`Exit::Unreachable`] when the link broke meanwhile.
+    pub async fn claim(&self, claim: &Claim) -> Result<Claimed> {
+        self.call(Method::POST, "/v1/claim", Some(claim)).await
+    }
+
+    /// Gives a session back.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn release(&self, release: &Release) -> Result<Released> {
+        self.call(Method::POST, "/v1/release", Some(release)).await
+    }
+
+    /// This user's sessions, or with `all` everyone's.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn sessions(&self, all: bool) -> Result<Sessions> {
+        let path = if all { "/v1/sessions?all=true" } else { "/v1/sessions" };
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// What the bastion tells this laptop; closed when the link is dead.
+    pub fn events(&self) -> Receiver<Event> {
+        self.events.clone()
+    }
+
+    /// Waits until the link is dead, and says why.
+    pub async fn closed(&self) -> String {
+        self.ended.wait().await
+    }
+
+    /// Says goodbye, bounded in time.
+    pub async fn close(self) {
+        if !self.ended.is_over() {
+            rt::timeout(CLOSE_LIMIT, self.handle.disconnect()).await;
+            rt::timeout(CLOSE_LIMIT, self.ended.wait()).await;
+        }
+    }
+
+    async fn call<A: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<A> {
+        let broken = |why: String| Error::new(Exit::Unreachable, format!("the bastion did not answer {path}")).because(why);
+        let body = match body {
+            Some(body) => serde_json::to_vec(body).map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?,
+            None => Vec::new(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://bastion{path}"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
+        let exchange = async {
+            let answer = self.control.clone().send_request(request).await.map_err(|why| why.to_string())?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|why| why.to_string())?;
+            Ok::<_, String>((head.status, body.to_bytes()))
+        };
+        let answered = smol::future::or(async { Some(rt::timeout(CALL_LIMIT, exchange).await) }, async {
+            self.ended.wait().await;
+            None
+        });
+        let (status, body) = match answered.await {
+            Some(Some(result)) => result.map_err(broken)?,
+            Some(None) => return Err(broken(format!("nothing within {} s", CALL_LIMIT.as_secs()))),
+            None => return Err(broken(self.ended.wait().await)),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|why| {
+                Error::new(Exit::Unreachable, format!("the bastion's answer to {path} is not understood"))
+                    .because(why)
+                    .hint("bring laptop and bastion to the same version")
+            });
+        }
+        Err(refused(status, &body))
+    }
+}
+
+async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
+    let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
+    let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM, CONTROL_SUBSYSTEM).await?;
+    let (control, driver) = http2::Builder::new(rt::HyperExecutor)
+        .handshake(rt::io(connected.control))
+        .await
+        .map_err(|why| unreachable(transport).because(why))?;
+    let driver = rt::spawn(async move {
+        // Its end is the link's end, which `ended` reports with the reason.
+        drop(driver.await);
+    });
+    let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
+    let listener = rt::spawn(listen(control.clone(), sender));
+    let link = Link {
+        handle: connected.handle,
+        control,
+        events,
+        ended: connected.ended,
+        _tasks: [driver, listener],
+    };
+    Ok((link, Requests(connected.requests)))
+}
+
+fn unreachable(transport: &Transport) -> Error {
+    Error::new(Exit::Unreachable, format!("the bastion at {transport} cannot be reached"))
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Error {
+    let exit = match status.as_u16() {
+        409 => Exit::Conflict,
+        400..=499 => Exit::Config,
+        _ => Exit::Unreachable,
+    };
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => Error {
+            what: refusal.what,
+            why: refusal.why,
+            hint: refusal.hint,
+            exit,
+        },
+        Err(_) => Error::new(exit, format!("the bastion answered {status}")),
+    }
+}
+
+/// Reads `/v1/events` until the link ends. An event nobody takes makes the stream wait, not grow.
+async fn listen(mut control: http2::SendRequest<Full<Bytes>>, sender: Sender<Event>) {
+    let request = Request::builder().uri("http://bastion/v1/events").body(Full::default());
+    let Ok(request) = request else { return };
+    // Without the stream the link still works; that it died is told by `ended`.
+    let Ok(answer) = control.send_request(request).await else { return };
+    if !answer.status().is_success() {
+        return;
+    }
+    let mut body: Incoming = answer.into_body();
+    let mut line = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        for piece in data.split_inclusive(|&byte| byte == b'\n') {
+            if line.len() + piece.len() > MAX_EVENT {
+                return;
+            }
+            line.extend_from_slice(piece);
+            if line.last() != Some(&b'\n') {
+                continue;
+            }
+            let event = serde_json::from_slice(&line);
+            line.clear();
+            if let Ok(event) = event
+                && sender.send(event).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! HTTP/2 on the requests channel: its windows, and message bodies on its streams. Both ends use it.
+//!
+//! The rule behind the numbers: stream window times concurrent streams never exceeds the connection's window. Then any number of
+//! stuck readers only stops their own streams.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http_body::{Body, Frame, SizeHint};
+
+/// How much of one body may be on its way to a reader that does not read, in bytes.
+pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Requests at once on one lane. The edge lets more of them wait.
+pub(crate) const MAX_STREAMS: u32 = 250;
+
+/// The connection's window, in bytes: every stream stuck at once, and nobody else delayed.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * (MAX_STREAMS + 6);
+
+/// The largest DATA frame, in bytes: a packet of SSH, less the frame's head.
+pub(crate) const FRAME: u32 = crate::tunnel::ssh::PACKET - 64;
+
+/// How much of one body may wait in this process for the channel, in bytes.
+pub(crate) const SEND_BUFFER: usize = 256 * 1024;
+
+/// The largest head on the tunnel, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). The edge's own limit on heads is lower.
+pub(crate) const MAX_HEAD: u32 = 192 * 1024;
+
+/// A body that arrives on a stream of the tunnel.
+pub(crate) struct TunnelBody {
+    stream: RecvStream,
+    data_ended: bool,
+    remaining: Option<u64>,
+}
+
+impl TunnelBody {
+    /// `length` is the message's Content-Length, where it has one.
+    pub(crate) fn new(stream: RecvStream, length: Option<u64>) -> TunnelBody {
+        TunnelBody {
+            stream,
+            data_ended: false,
+            remaining: length,
+        }
+    }
+
+    /// The stream, for an upgraded connection.
+    pub(crate) fn into_stream(self) -> RecvStream {
+        self.stream
+    }
+}
+
+impl Body for TunnelBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = &mut *self;
+        if !this.data_ended {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Whoever polls takes the bytes now: they are no longer held by the tunnel.
+                    this.stream.flow_control().release_capacity(data.len())?;
+                    if let Some(remaining) = &mut this.remaining {
+                        *remaining = remaining.saturating_sub(data.len() as u64);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                // The other side had all it wanted of this body (RFC 9113, section 8.1).
+                Some(Err(why)) if why.reason() == Some(Reason::NO_ERROR) => return Poll::Ready(None),
+                Some(Err(why)) => return Poll::Ready(Some(Err(why))),
+                None => this.data_ended = true,
+            }
+        }
+        match ready!(this.stream.poll_trailers(cx)) {
+            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(None) => Poll::Ready(None),
+            Err(why) => Poll::Ready(Some(Err(why))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.remaining {
+            Some(remaining) => SizeHint::with_exact(remaining),
+            None if self.stream.is_end_stream() => SizeHint::with_exact(0),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// Why a body was not sent to its end.
+#[derive(Debug)]
+pub(crate) enum Unsent<E> {
+    /// The body's source failed.
+    Source(E),
+    /// The other side does not want it any more, or the lane is gone.
+    Stream(h2::Error),
+}
+
+/// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
+/// On failure the stream is reset, so that the other side never takes a part for the whole.
+pub(crate) async fn send_body<B>(mut body: B, stream: &mut SendStream<Bytes>, mut sent: impl FnMut(u64)) -> Result<(), Unsent<B::Error>>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    loop {
+        let frame = poll_fn(|cx| {
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(Err(match reset {
+                    Ok(reason) => reason.into(),
+                    Err(why) => why,
+                }));
+            }
+            Pin::new(&mut body).poll_frame(cx).map(Ok)
+        });
+        let frame = match frame.await.map_err(Unsent::Stream)? {
+            Some(Ok(frame)) => frame,
+            Some(Err(why)) => {
+                stream.send_reset(Reason::INTERNAL_ERROR);
+                return Err(Unsent::Source(why));
+            }
+            None => return stream.send_data(Bytes::new(), true).map_err(Unsent::Stream),
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                let last = body.is_end_stream();
+                sent(data.len() as u64);
+                send_data(stream, data, last).await.map_err(Unsent::Stream)?;
+                if last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return stream.send_trailers(trailers).map_err(Unsent::Stream);
+                }
+            }
+        }
+    }
+}
+
+/// Sends one piece as the window allows, and with `last` the stream's end with it.
+pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let capacity = match stream.capacity() {
+            0 => match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(capacity) => capacity?,
+                None => return Err(Reason::CANCEL.into()),
+            },
+            ready => ready,
+        };
+        if capacity == 0 {
+            continue;
+        }
+        let piece = data.split_to(capacity.min(data.len()));
+        let end = last && data.is_empty();
+        stream.send_data(piece, end)?;
+        if end {
+            return Ok(());
+        }
+    }
+    if last {
+        stream.send_data(Bytes::new(), true)?;
+    }
+    Ok(())
+}

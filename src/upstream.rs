@@ -1,0 +1,216 @@
+//! Pooled HTTP/1.1 connections to one origin: the laptop's service, the staging environment, or a service behind a
+//! forwarded-tcpip channel of a stock OpenSSH client.
+//!
+//! A connection is driven by whoever uses it, inside that task: no task of its own, no wake-ups between tasks. While it
+//! is idle nobody reads from it; that it was closed meanwhile is found by one poll before it is used again.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+
+/// Idle connections kept for one origin. A browser opens six a host; a few of them at once is what a developer has.
+const MAX_IDLE: usize = 64;
+
+/// How long an idle connection is worth reusing. Under uvicorn's and Node's keep-alive of 5 s, so that a request is not
+/// sent in the moment in which the service closes.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// One HTTP/1.1 connection and what drives it.
+pub(crate) struct Connection<B> {
+    sender: http1::SendRequest<B>,
+    driver: Driver,
+    ended: bool,
+}
+
+/// Idle connections to one origin.
+pub(crate) struct Pool<B> {
+    idle: Mutex<Vec<(Instant, Connection<B>)>>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(crate) struct NoAnswer {
+    /// hyper's reason.
+    pub(crate) error: hyper::Error,
+    /// Nothing of an answer had arrived, so an idempotent request may be sent again.
+    pub(crate) unanswered: bool,
+}
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Takes a connected stream.
+    pub(crate) async fn new<S>(stream: S) -> hyper::Result<Connection<B>>
+    where
+        S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let (sender, driver) = http1::Builder::new().handshake(stream).await?;
+        Ok(Connection {
+            sender,
+            driver: Box::pin(driver.with_upgrades()),
+            ended: false,
+        })
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.ended && self.driver.as_mut().poll(cx).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    /// Whether it is still open and between two messages, as far as can be seen without waiting.
+    fn usable(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.drive(&mut cx);
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the answer's head.
+    pub(crate) async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, NoAnswer> {
+        let mut answer = std::pin::pin!(self.sender.send_request(request));
+        let driver = &mut self.driver;
+        let ended = &mut self.ended;
+        let result = poll_fn(|cx| {
+            if !*ended && driver.as_mut().poll(cx).is_ready() {
+                *ended = true;
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await;
+        result.map_err(|error| NoAnswer {
+            unanswered: error.is_canceled() || error.is_closed() || error.is_incomplete_message(),
+            error,
+        })
+    }
+
+    /// Goes on driving the connection until it ends; for an upgraded connection, whose bytes go through hyper's `Upgraded`.
+    pub(crate) async fn finish(mut self) {
+        poll_fn(|cx| {
+            self.drive(cx);
+            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(crate) fn new() -> Arc<Pool<B>> {
+        Arc::new(Pool {
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The most recently used connection that is still usable.
+    pub(crate) fn take(&self) -> Option<Connection<B>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((since, mut connection)) = idle.pop() {
+            if since.elapsed() > MAX_IDLE_AGE {
+                // What lies below it is older still.
+                idle.clear();
+                return None;
+            }
+            if connection.usable() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request, if there is room and it is between two messages.
+    fn put(&self, mut connection: Connection<B>) {
+        if !connection.usable() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= MAX_IDLE {
+            idle.remove(0);
+        }
+        idle.push((Instant::now(), connection));
+    }
+
+    /// Closes what has been idle for too long; called now and then.
+    pub(crate) fn sweep(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain_mut(|(since, connection)| since.elapsed() <= MAX_IDLE_AGE && connection.usable());
+    }
+}
+
+/// An answer's body. It drives its connection while it is read, and gives it back to the pool at its end.
+pub(crate) struct AnswerBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    body: Incoming,
+    connection: Option<Connection<B>>,
+    pool: Arc<Pool<B>>,
+}
+
+impl<B> AnswerBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(crate) fn new(body: Incoming, connection: Connection<B>, pool: Arc<Pool<B>>) -> AnswerBody<B> {
+        let mut this = AnswerBody {
+            body,
+            connection: Some(connection),
+            pool,
+        };
+        if this.body.is_end_stream() {
+            this.give_back();
+        }
+        this
+    }
+
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put(connection);
+        }
+    }
+}
+
+impl<B> Body for AnswerBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        if let Some(connection) = &mut this.connection {
+            connection.drive(cx);
+        }
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(None) = &polled {
+            this.give_back();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
