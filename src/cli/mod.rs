@@ -1,5 +1,6 @@
 //! stub
 
+pub mod completions;
 pub mod init;
 
 pub fn main(_host: &crate::host::Host, _arguments: &[String]) -> std::process::ExitCode {

@@ -105,7 +105,11 @@ pub(crate) enum Unsent<E> {
 
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
 /// On failure the stream is reset, so that the other side never takes a part for the whole.
-pub(crate) async fn send_body<B>(mut body: B, stream: &mut SendStream<Bytes>, mut sent: impl FnMut(u64)) -> Result<(), Unsent<B::Error>>
+pub(crate) async fn send_body<B>(
+    mut body: B,
+    stream: &mut SendStream<Bytes>,
+    mut sent: impl FnMut(u64),
+) -> Result<(), Unsent<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {

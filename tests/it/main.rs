@@ -1,2 +1,3 @@
+mod completions;
 mod config;
 mod init;
