@@ -1,8 +1,10 @@
 //! The laptop's command line: the verbs, and which function carries out which.
 
+mod completions;
 mod demo;
 mod detach;
 mod down;
+mod init;
 mod logs;
 mod say;
 mod status;
@@ -39,7 +41,9 @@ enum Verb {
     Down(down::Arguments),
     Status(status::Arguments),
     Logs(logs::Arguments),
+    Init(init::Init),
     Demo(demo::Arguments),
+    Completions(completions::Completions),
     Bastiond(Bastiond),
 }
 
@@ -86,7 +90,15 @@ fn run(host: &Host, verb: Verb) -> Result<Exit> {
         Verb::Down(arguments) => down::run(host, arguments),
         Verb::Status(arguments) => status::run(host, arguments),
         Verb::Logs(arguments) => logs::run(host, arguments),
+        Verb::Init(arguments) => {
+            say::out(&init::run(host, &arguments)?);
+            Ok(Exit::Fine)
+        }
         Verb::Demo(arguments) => demo::run(host, arguments),
+        Verb::Completions(arguments) => {
+            say::out(&completions::run(host, &arguments)?);
+            Ok(Exit::Fine)
+        }
         // `Applet::of` has caught it as the first argument.
         Verb::Bastiond(_) => {
             Err(Error::new(Exit::Usage, "bastiond must be the first argument").hint("ephemwork bastiond --help"))

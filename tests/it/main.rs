@@ -1,2 +1,4 @@
+mod completions;
 mod config;
 mod init;
+mod names;
