@@ -61,7 +61,10 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
         }
         let mut file = open(&path)?;
         show(&mut file)?;
-        while arguments.follow {
+        if !arguments.follow {
+            return Ok(Exit::Fine);
+        }
+        loop {
             rt::sleep(LOOK).await;
             show(&mut file)?;
             // The log has moved away, or was emptied.
@@ -72,7 +75,6 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
                 file = open(&path)?;
             }
         }
-        Ok(Exit::Fine)
     })
 }
 

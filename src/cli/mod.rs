@@ -1,10 +1,10 @@
 //! The laptop's command line: the verbs, and which function carries out which.
 
-mod completions;
+pub mod completions;
 mod demo;
 mod detach;
 mod down;
-mod init;
+pub mod init;
 mod logs;
 mod say;
 mod status;
