@@ -4,6 +4,7 @@
 //! A file without any service is not a mistake: `status` and `down` need none, and `up SERVICE` says by itself that
 //! the service is not there.
 
+mod flat;
 mod keys;
 mod mistake;
 mod read;
@@ -15,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use flat::flat;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub use url::{BadUrl, Scheme, StagingUrl};

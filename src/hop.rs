@@ -64,10 +64,11 @@ mod tests {
                 );
             }
             strip(&mut headers);
-            let found: Vec<_> = headers
+            let mut found: Vec<_> = headers
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
                 .collect();
+            found.sort_unstable();
             assert_eq!(found, expected, "{given:?}");
         };
         check(
@@ -77,7 +78,7 @@ mod tests {
         check(&[("connection", "close"), ("connection", "x-y"), ("x-y", "1")], &[]);
         check(
             &[("connection", "host, content-length"), ("host", "h"), ("content-length", "3")],
-            &[("host", "h"), ("content-length", "3")],
+            &[("content-length", "3"), ("host", "h")],
         );
         check(&[("te", "trailers, deflate;q=0.5")], &[("te", "trailers")]);
         check(&[("te", "gzip")], &[]);

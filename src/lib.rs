@@ -10,6 +10,7 @@ pub mod name;
 pub mod protocol;
 
 pub mod host;
+pub mod log;
 pub mod rt;
 
 pub mod tunnel;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -149,6 +149,59 @@ where
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain_mut(|(since, connection)| since.elapsed() <= MAX_IDLE_AGE && connection.usable());
     }
+}
+
+/// Why [`Pool::exchange`] has no answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered<E> {
+    /// No connection could be made.
+    Connect(E),
+    /// The connection gave no answer.
+    Answer(hyper::Error),
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// One request and its answer's head, on an idle connection or on a new one. `spare` is the same request once more, for the
+    /// moment in which the origin closes an idle connection that is about to be used; only an idempotent request without a body has one.
+    pub(crate) async fn exchange<C, E>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        spare: Option<Request<B>>,
+        connect: impl Fn() -> C,
+    ) -> Result<Response<AnswerBody<B>>, Unanswered<E>>
+    where
+        C: Future<Output = Result<Connection<B>, E>>,
+    {
+        let (mut connection, reused) = match self.take() {
+            Some(connection) => (connection, true),
+            None => (connect().await.map_err(Unanswered::Connect)?, false),
+        };
+        let mut result = connection.send(request).await;
+        if let (Err(failed), true, Some(spare)) = (&result, reused, spare)
+            && failed.unanswered
+        {
+            connection = connect().await.map_err(Unanswered::Connect)?;
+            result = connection.send(spare).await;
+        }
+        let answer = result.map_err(|failed| Unanswered::Answer(failed.error))?;
+        Ok(answer.map(|body| AnswerBody::new(body, connection, Arc::clone(self))))
+    }
+}
+
+/// The same request once more, if it may be sent twice: an idempotent method (RFC 9110, section 9.2.2) and no body.
+pub(crate) fn spare<B: Body>(request: &Request<B>, empty: impl FnOnce() -> B) -> Option<Request<B>> {
+    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && request.body().is_end_stream();
+    repeatable.then(|| {
+        let mut copy = Request::new(empty());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.headers_mut() = request.headers().clone();
+        copy
+    })
 }
 
 /// An answer's body. It drives its connection while it is read, and gives it back to the pool at its end.

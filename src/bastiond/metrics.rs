@@ -1,7 +1,6 @@
 //! What the daemon counts, and how Prometheus reads it. Counting is a few relaxed atomic additions; no lock, no allocation.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -131,10 +130,171 @@ impl Metrics {
     }
 
     /// The page in Prometheus's text format, version 0.0.4.
-    pub(crate) fn page(&self, sessions: usize) -> String {
-        let mut page = String::with_capacity(4096);
-        // Writing to a String cannot fail.
-        page.write_fmt(format_args!("# sessions {sessions}\n")).unwrap_or_default();
-        page
+    pub(crate) fn page(&self, live: usize, leased: usize) -> String {
+        let mut page = Page(String::with_capacity(4096));
+        let now = |value: &AtomicU64| value.load(Relaxed);
+        page.head("sessions", "gauge", "Sessions by state.");
+        page.sample("sessions", "{state=\"live\"}", live as u64);
+        page.sample("sessions", "{state=\"leased\"}", leased as u64);
+        page.gauge("lanes", "Live SSH connections.", now(&self.lanes));
+        page.counter("lanes_total", "SSH connections that authenticated.", now(&self.lanes_total));
+        page.counter(
+            "handshake_failures_total",
+            "SSH connections that ended before authentication.",
+            now(&self.handshake_failures),
+        );
+        page.gauge(
+            "http_connections",
+            "Open connections at the edge.",
+            now(&self.http_connections),
+        );
+        page.gauge(
+            "requests_in_flight",
+            "Requests that are being answered.",
+            now(&self.in_flight),
+        );
+        page.gauge(
+            "held_requests",
+            "Requests that wait for a laptop to come back.",
+            now(&self.held),
+        );
+        page.counter(
+            "holds_total",
+            "Requests that waited for a laptop to come back.",
+            now(&self.holds),
+        );
+        page.counter(
+            "holds_expired_total",
+            "Held requests that ended with 503.",
+            now(&self.holds_expired),
+        );
+        page.counter("sent_bytes_total", "Bytes of request bodies to laptops.", now(&self.bytes_in));
+        page.counter(
+            "received_bytes_total",
+            "Bytes of answer bodies from laptops.",
+            now(&self.bytes_out),
+        );
+        page.head(
+            "requests_total",
+            "counter",
+            "Answers by tag and class of status; without a tag: of the edge itself or of staging.",
+        );
+        page.series("", &self.untagged);
+        let tags: Vec<(String, Arc<Series>)> = {
+            let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            tags.iter().map(|(tag, series)| (tag.to_string(), series.clone())).collect()
+        };
+        for (tag, series) in &tags {
+            page.series(tag, series);
+        }
+        page.series("other", &self.other);
+        page.head(
+            "request_duration_seconds",
+            "histogram",
+            "From a request's head to the end of its answer.",
+        );
+        let mut sum = 0;
+        for (bucket, (_, end)) in self.latency.iter().zip(LATENCY) {
+            sum += now(bucket);
+            page.sample("request_duration_seconds_bucket", &format!("{{le=\"{end}\"}}"), sum);
+        }
+        // Counted after the buckets, so that it is never below them.
+        let count = now(&self.latency_count).max(sum);
+        page.sample("request_duration_seconds_bucket", "{le=\"+Inf\"}", count);
+        let us = now(&self.latency_sum_us);
+        page.0.push_str(&format!(
+            "ephemwork_request_duration_seconds_sum {}.{:06}\n",
+            us / 1_000_000,
+            us % 1_000_000
+        ));
+        page.sample("request_duration_seconds_count", "", count);
+        page.0
+    }
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.0
+            .push_str(&format!("# HELP ephemwork_{name} {help}\n# TYPE ephemwork_{name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
+        self.0.push_str(&format!("ephemwork_{name}{labels} {value}\n"));
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.sample(name, "", value);
+    }
+
+    /// A tag's alphabet needs no escaping in a label.
+    fn series(&mut self, tag: &str, series: &Series) {
+        for (class, count) in series.0.iter().enumerate() {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                let labels = format!("{{tag=\"{tag}\",status=\"{}xx\"}}", class + 1);
+                self.sample("requests_total", &labels, count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(text: &str) -> Tag {
+        Tag::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_page() {
+        let metrics = Metrics::default();
+        let api = metrics.counters(&tag("alice:api"));
+        metrics.answered(Some(&api), 200, Duration::from_micros(800));
+        metrics.answered(Some(&api), 101, Duration::from_micros(1_000));
+        metrics.answered(None, 404, Duration::from_secs(60));
+        // A session that was released and claimed again goes on.
+        let again = metrics.counters(&tag("alice:api"));
+        metrics.answered(Some(&again), 299, Duration::from_millis(3));
+        assert_eq!((api.requests.load(Relaxed), again.requests.load(Relaxed)), (2, 1));
+        let page = metrics.page(1, 2);
+        let check = |line: &str, expected: bool| assert_eq!(page.lines().any(|found| found == line), expected, "{line}\n{page}");
+        check("ephemwork_sessions{state=\"live\"} 1", true);
+        check("ephemwork_sessions{state=\"leased\"} 2", true);
+        check("ephemwork_requests_total{tag=\"alice:api\",status=\"2xx\"} 2", true);
+        check("ephemwork_requests_total{tag=\"alice:api\",status=\"1xx\"} 1", true);
+        check("ephemwork_requests_total{tag=\"\",status=\"4xx\"} 1", true);
+        check("ephemwork_request_duration_seconds_bucket{le=\"0.001\"} 2", true);
+        check("ephemwork_request_duration_seconds_bucket{le=\"0.005\"} 3", true);
+        check("ephemwork_request_duration_seconds_bucket{le=\"30\"} 3", true);
+        check("ephemwork_request_duration_seconds_bucket{le=\"+Inf\"} 4", true);
+        check("ephemwork_request_duration_seconds_sum 60.004800", true);
+        check("ephemwork_requests_total{tag=\"other\",status=\"2xx\"} 0", false);
+        for line in page.lines() {
+            assert!(
+                line.starts_with("# ") || line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let metrics = Metrics::default();
+        for number in 0..MAX_TAG_SERIES + 5 {
+            let counters = metrics.counters(&tag(&format!("alice:s{number}")));
+            metrics.answered(Some(&counters), 500, Duration::ZERO);
+        }
+        let page = metrics.page(0, 0);
+        assert_eq!(page.matches("tag=\"alice:").count(), MAX_TAG_SERIES);
+        assert!(page.contains("ephemwork_requests_total{tag=\"other\",status=\"5xx\"} 5\n"));
     }
 }

@@ -6,11 +6,17 @@ pub(crate) mod authorize;
 mod changes;
 pub(crate) mod control;
 pub(crate) mod edge;
+mod guard;
+mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
+mod notify;
+mod refused;
 pub(crate) mod registry;
+mod route;
 pub(crate) mod settings;
 pub(crate) mod ssh;
+mod staging;
 pub(crate) mod state;
 mod store;
 

@@ -281,6 +281,16 @@ impl Registry {
         touched
     }
 
+    /// Live sessions are seen now; gives their records as they are to be stored.
+    pub(crate) fn seen(&mut self, now: u64) -> Vec<Record> {
+        let live = self.sessions.values_mut().filter(|session| !session.lanes.is_empty());
+        live.map(|session| {
+            session.record.last_seen = session.record.last_seen.max(now);
+            session.record.clone()
+        })
+        .collect()
+    }
+
     /// The sessions whose lease is over.
     pub(crate) fn expired(&self, now: u64) -> Vec<Tag> {
         let over = self

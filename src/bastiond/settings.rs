@@ -1,10 +1,45 @@
-//! What the daemon is told: the command line and the file of `--config`.
+//! What the daemon is told: the command line and the file of `--config`, a flag before the file's line of the same name.
+//!
+//! Both are texts under the same names, so a rule stands once; all mistakes of both are reported together.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config;
 pub(crate) use crate::config::StagingUrl;
+use crate::log::Format;
+
+/// How long a session outlives its last lane: a laptop that sleeps for a coffee keeps its tag, one that was closed for the day does not.
+const LEASE: u64 = 60;
+/// How long a request waits for its laptop to come back: longer than the laptop's longest pause between two attempts (5 s).
+const HOLD: u64 = 10;
+/// How long requests in flight may take after SIGTERM: below an ECS task's and systemd's usual 30 s and 90 s.
+const DRAIN: u64 = 20;
+/// The longest time that any setting takes, in seconds: a week. More is a typing error.
+const MAX_SECONDS: u64 = 7 * 24 * 3600;
+/// The smallest rekey limit, in bytes: below this a connection would do little but exchange keys.
+const MIN_REKEY_BYTES: u64 = 1 << 20;
+
+/// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
+const KEYS: [&str; 15] = [
+    "http",
+    "ssh",
+    "state",
+    "authorized_keys",
+    "control_socket",
+    "lease",
+    "hold",
+    "exit_when_idle",
+    "cors_origin",
+    "local",
+    "staging_url",
+    "metrics",
+    "rekey_bytes",
+    "drain",
+    "log_format",
+];
 
 /// Where SSH listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +48,7 @@ pub(crate) enum SshAddress {
     Unix(PathBuf),
 }
 
-/// Everything that is fixed while the daemon runs.
+/// Everything that is fixed while the daemon runs, and [`Tunables`] as they were at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub http: SocketAddr,
@@ -24,6 +59,8 @@ pub(crate) struct Settings {
     pub local: bool,
     pub metrics: Option<SocketAddr>,
     pub rekey_bytes: Option<u64>,
+    pub log_format: Format,
+    pub staging_url: Option<StagingUrl>,
     pub tunables: Tunables,
 }
 
@@ -34,6 +71,301 @@ pub(crate) struct Tunables {
     /// How long the edge holds a request of a session without lane.
     pub hold: Duration,
     pub drain: Duration,
+    /// Origins whose preflights the edge answers by itself.
     pub cors_origins: Vec<String>,
+    /// Who may log in. Without the setting: `authorized_keys` of the state directory, which may be absent.
     pub authorized_keys: PathBuf,
+    pub authorized_keys_given: bool,
+}
+
+/// The texts of one setting and where they stand.
+#[derive(Clone, Debug)]
+struct Given {
+    values: Vec<String>,
+    /// `--http` or `bastiond.toml:3: http`.
+    place: String,
+    /// What relative paths are relative to.
+    base: PathBuf,
+}
+
+/// The texts of all settings, flags over file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Texts {
+    given: BTreeMap<&'static str, Given>,
+    mistakes: Vec<String>,
+}
+
+impl Texts {
+    /// Takes a flag's texts; none is no flag.
+    pub(crate) fn flag(&mut self, key: &'static str, values: impl IntoIterator<Item = String>, directory: &Path) {
+        let values: Vec<String> = values.into_iter().collect();
+        if !values.is_empty() {
+            let given = Given {
+                values,
+                place: format!("--{}", key.replace('_', "-")),
+                base: directory.to_owned(),
+            };
+            self.given.insert(key, given);
+        }
+    }
+
+    /// Takes the content of the file of `--config`, for whatever no flag gave.
+    pub(crate) fn file(&mut self, text: &str, file: &Path) {
+        let entries = match config::flat(text, &KEYS) {
+            Ok(entries) => entries,
+            Err(mistakes) => {
+                let shown = mistakes.iter().map(|mistake| {
+                    let hint = mistake.hint.iter().map(|hint| format!("; {hint}")).collect::<String>();
+                    format!(
+                        "{}:{}:{}: {}{hint}",
+                        file.display(),
+                        mistake.line,
+                        mistake.column,
+                        mistake.what
+                    )
+                });
+                self.mistakes.extend(shown);
+                return;
+            }
+        };
+        for entry in entries {
+            let given = Given {
+                values: entry.values,
+                place: format!("{}:{}: {}", file.display(), entry.line, entry.key),
+                base: file.parent().unwrap_or(Path::new("")).to_owned(),
+            };
+            self.given.entry(entry.key).or_insert(given);
+        }
+    }
+
+    /// The settings, or a sentence for everything that is wrong.
+    pub(crate) fn settings(mut self) -> Result<Settings, Vec<String>> {
+        let state = self.path("state");
+        let http = self.address("http");
+        let ssh = self.one("ssh", |text, base| match text.strip_prefix("unix:") {
+            Some("") => Err("there is no path behind unix:".to_owned()),
+            Some(path) => Ok(SshAddress::Unix(base.join(path))),
+            None => address(text).map(SshAddress::Tcp),
+        });
+        for (key, found) in [("http", http.is_some()), ("ssh", ssh.is_some()), ("state", state.is_some())] {
+            if !found && !self.given.contains_key(key) {
+                let example = match key {
+                    "http" => "127.0.0.1:7070",
+                    "ssh" => "127.0.0.1:2222",
+                    _ => "/var/lib/ephemwork",
+                };
+                self.mistakes.push(format!(
+                    "--{key} is missing; give it, for example --{key} {example}, or {key} = \"{example}\" in the file of --config"
+                ));
+            }
+        }
+        let state_directory = state.clone().unwrap_or_default();
+        let authorized_keys = self.path("authorized_keys");
+        let tunables = Tunables {
+            lease: self.seconds("lease", 1).unwrap_or(Duration::from_secs(LEASE)),
+            hold: self.seconds("hold", 0).unwrap_or(Duration::from_secs(HOLD)),
+            drain: self.seconds("drain", 0).unwrap_or(Duration::from_secs(DRAIN)),
+            cors_origins: self.all("cors_origin", origin),
+            authorized_keys_given: authorized_keys.is_some(),
+            authorized_keys: authorized_keys.unwrap_or_else(|| state_directory.join("authorized_keys")),
+        };
+        let local = self
+            .one("local", |text, _| {
+                text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+            })
+            .unwrap_or(false);
+        let metrics = self.one("metrics", |text, _| {
+            let address = address(text)?;
+            if address.ip().is_loopback() {
+                return Ok(address);
+            }
+            Err(format!(
+                "{text} is not a loopback address, and the metrics page has no login; use 127.0.0.1:PORT"
+            ))
+        });
+        let rekey_bytes = self.one("rekey_bytes", |text, _| match text.parse() {
+            Ok(bytes) if bytes >= MIN_REKEY_BYTES => Ok(bytes),
+            _ => Err(format!("{text:?} is not a number of bytes from {MIN_REKEY_BYTES} up")),
+        });
+        let log_format = self.one("log_format", |text, _| Format::parse(text)).unwrap_or(Format::Text);
+        let staging_url = self.one("staging_url", |text, _| {
+            StagingUrl::parse(text).map_err(|why| why.to_string())
+        });
+        if staging_url.is_some() && !local {
+            self.mistakes
+                .push("staging_url is for local mode; give --local too, or leave it out".to_owned());
+        }
+        let control_socket = self.path("control_socket");
+        let exit_when_idle = self.seconds("exit_when_idle", 1);
+        match (http, ssh, state) {
+            (Some(http), Some(ssh), Some(state)) if self.mistakes.is_empty() => Ok(Settings {
+                http,
+                ssh,
+                control_socket: control_socket.unwrap_or_else(|| state.join("control.sock")),
+                state,
+                exit_when_idle,
+                local,
+                metrics,
+                rekey_bytes,
+                log_format,
+                staging_url,
+                tunables,
+            }),
+            _ => Err(self.mistakes),
+        }
+    }
+
+    fn all<T>(&mut self, key: &str, parse: impl Fn(&str, &Path) -> Result<T, String>) -> Vec<T> {
+        let Some(given) = self.given.get(key) else {
+            return Vec::new();
+        };
+        let mut values = Vec::new();
+        for text in &given.values {
+            match parse(text, &given.base) {
+                Ok(value) => values.push(value),
+                Err(why) => self.mistakes.push(format!("{}: {why}", given.place)),
+            }
+        }
+        values
+    }
+
+    fn one<T>(&mut self, key: &str, parse: impl Fn(&str, &Path) -> Result<T, String>) -> Option<T> {
+        if let Some(given) = self.given.get(key).filter(|given| given.values.len() != 1) {
+            self.mistakes
+                .push(format!("{}: one value belongs here, not {}", given.place, given.values.len()));
+            return None;
+        }
+        self.all(key, parse).pop()
+    }
+
+    fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.one(key, |text, base| match text {
+            "" => Err("the path is empty".to_owned()),
+            path => Ok(base.join(path)),
+        })
+    }
+
+    fn address(&mut self, key: &str) -> Option<SocketAddr> {
+        self.one(key, |text, _| address(text))
+    }
+
+    fn seconds(&mut self, key: &str, least: u64) -> Option<Duration> {
+        self.one(key, |text, _| match text.parse() {
+            Ok(seconds) if (least..=MAX_SECONDS).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            _ => Err(format!("{text:?} is not a number of seconds from {least} to {MAX_SECONDS}")),
+        })
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address and a port; write 127.0.0.1:7070 or [::1]:7070"))
+}
+
+/// An origin as browsers send it (RFC 6454, section 6.2): scheme, host, and a port unless it is the scheme's own.
+fn origin(text: &str, _base: &Path) -> Result<String, String> {
+    let wrong = |why: &str| {
+        Err(format!(
+            "{text:?} is not an origin ({why}); write https://app.example.com or http://localhost:5173"
+        ))
+    };
+    let url = match StagingUrl::parse(text) {
+        Ok(url) => url,
+        Err(why) => return wrong(&why.to_string()),
+    };
+    let shown = url.to_string();
+    if shown != text {
+        return wrong(&format!("a browser would send {shown:?}"));
+    }
+    Ok(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &[&str] = &["http=127.0.0.1:0", "ssh=127.0.0.1:0", "state=/s"];
+
+    fn settings(flags: &[&str], file: &str) -> Result<Settings, Vec<String>> {
+        let mut texts = Texts::default();
+        for flag in flags {
+            let (key, value) = flag.split_once('=').unwrap();
+            let key = KEYS.into_iter().find(|&known| known == key).unwrap();
+            texts.flag(key, value.split('|').map(str::to_owned), Path::new("/here"));
+        }
+        texts.file(file, Path::new("/etc/bastiond.toml"));
+        texts.settings()
+    }
+
+    #[test]
+    fn mistakes_come_all_at_once() {
+        let check = |flags: &[&str], file: &str, expected: &[&str]| {
+            let found = settings(flags, file).unwrap_err();
+            assert_eq!(found.len(), expected.len(), "{flags:?} {file:?}: {found:#?}");
+            for (found, part) in found.iter().zip(expected) {
+                assert!(found.contains(part), "{flags:?} {file:?}: {found}");
+            }
+        };
+        let with = |more: &[&'static str]| WHOLE.iter().chain(more).copied().collect::<Vec<_>>();
+        check(&[], "", &["--http is missing", "--ssh is missing", "--state is missing"]);
+        check(
+            &["http=7070", "ssh=unix:", "state="],
+            "",
+            &[
+                "--state: the path is empty",
+                "--http: \"7070\" is not an address",
+                "--ssh: there is no path",
+            ],
+        );
+        check(&with(&["lease=0"]), "", &["--lease: \"0\" is not a number of seconds from 1"]);
+        check(&with(&["hold=-1", "drain=x"]), "", &["--hold", "--drain"]);
+        check(&with(&["exit_when_idle=9999999"]), "", &["to 604800"]);
+        check(&with(&["metrics=0.0.0.0:9100"]), "", &["not a loopback address"]);
+        check(&with(&["rekey_bytes=1000"]), "", &["from 1048576 up"]);
+        check(&with(&["log_format=xml"]), "", &["--log-format: \"xml\" is not a format"]);
+        check(&with(&["staging_url=http://s"]), "", &["is for local mode"]);
+        check(&with(&["local=true", "staging_url=ftp://s"]), "", &["must begin with http"]);
+        check(&with(&["cors_origin=app.example.com"]), "", &["not an origin"]);
+        check(
+            &with(&["cors_origin=https://A.example"]),
+            "",
+            &["a browser would send \"https://a.example\""],
+        );
+        check(
+            WHOLE,
+            "lese = 1",
+            &["/etc/bastiond.toml:1:1: \"lese\" is not a setting; did you mean \"lease\"?"],
+        );
+        check(WHOLE, "\nlease = \"soon\"", &["/etc/bastiond.toml:2: lease: \"soon\" is not"]);
+        check(WHOLE, "lease = [\"1\", \"2\"]", &["one value belongs here, not 2"]);
+        check(WHOLE, "lease = 1.5", &["neither a text"]);
+    }
+
+    #[test]
+    fn a_flag_wins_and_paths_are_relative_to_where_they_are_written() {
+        let flags = [
+            "http=[::1]:7070",
+            "ssh=unix:run/ssh.sock",
+            "state=state",
+            "lease=5",
+            "cors_origin=http://a|https://b:8443",
+        ];
+        let file =
+            "state = \"/elsewhere\"\nlease = 90\nhold = 3\nlocal = true\nauthorized_keys = \"keys\"\nlog_format = \"json\"";
+        let found = settings(&flags, file).unwrap();
+        assert_eq!(found.http, "[::1]:7070".parse().unwrap());
+        assert_eq!(found.ssh, SshAddress::Unix("/here/run/ssh.sock".into()));
+        assert_eq!(found.state, Path::new("/here/state"));
+        assert_eq!(found.control_socket, Path::new("/here/state/control.sock"));
+        assert_eq!(found.tunables.lease, Duration::from_secs(5));
+        assert_eq!(found.tunables.hold, Duration::from_secs(3));
+        assert_eq!(found.tunables.drain, Duration::from_secs(DRAIN));
+        assert_eq!(found.tunables.cors_origins, ["http://a", "https://b:8443"]);
+        assert_eq!(found.tunables.authorized_keys, Path::new("/etc/keys"));
+        assert_eq!(found.log_format, Format::Json);
+        assert!(found.local);
+        let plain = settings(WHOLE, "").unwrap();
+        assert_eq!(plain.tunables.authorized_keys, Path::new("/s/authorized_keys"));
+        assert!(!plain.tunables.authorized_keys_given);
+    }
 }

@@ -1,7 +1,11 @@
 //! What the daemon's parts share: who is connected, who holds which tag, and where a request goes.
 //!
-//! A claim or release is decided by the registry, committed by the store and then applied; one at a time ([`Daemon::turn`]).
+//! `turn.rs` changes who holds what, `upkeep.rs` does what time and the admin ask for, `view.rs` shows it all.
 //! The table's lock is never held across an `await`, and [`Daemon::route`] holds it for one hash lookup.
+
+mod turn;
+mod upkeep;
+mod view;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,20 +15,16 @@ use std::time::Duration;
 
 use crate::bastiond::authorize::Authorized;
 use crate::bastiond::changes::Changes;
-use crate::bastiond::lane::{Lane, LaneKind};
+use crate::bastiond::lane::Lane;
 use crate::bastiond::metrics::{Counters, Metrics};
-use crate::bastiond::registry::{Asked, Denied, Grant, LaneId, Record, Registry, Releaser, Token};
+pub(crate) use crate::bastiond::refused::Refused;
+use crate::bastiond::registry::{LaneId, Record, Registry};
 use crate::bastiond::settings::{Settings, StagingUrl, Tunables};
-use crate::bastiond::store::{Change, Store};
-use crate::name::{Service, Tag, User};
-use crate::protocol::{self, Claim, Claimed, Event, Holder, Refusal, Released};
-use crate::rt;
+use crate::bastiond::store::Store;
+use crate::name::{Tag, User};
 
 /// What a client of a session without a lane is told to wait at most: the longest pause between two attempts of a laptop.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// The bytes of a session token: 128 bits, beyond guessing within any lease.
-const TOKEN_BYTES: usize = 16;
 
 /// Seconds since the epoch.
 pub(crate) type Clock = fn() -> u64;
@@ -70,13 +70,6 @@ pub(crate) enum Route {
     Lane(Arc<Lane>, Arc<Counters>),
 }
 
-/// A refusal with its HTTP status.
-#[derive(Clone, Debug)]
-pub(crate) struct Refused {
-    pub status: u16,
-    pub refusal: Refusal,
-}
-
 /// What a daemon begins with.
 pub(crate) struct Beginning {
     pub settings: Settings,
@@ -84,7 +77,6 @@ pub(crate) struct Beginning {
     pub store: Store,
     pub records: Vec<Record>,
     pub authorized: Authorized,
-    pub staging_url: Option<StagingUrl>,
     pub clock: Clock,
 }
 
@@ -119,6 +111,7 @@ impl Daemon {
         }
         Arc::new(Daemon {
             tunables: Mutex::new(Arc::new(beginning.settings.tunables.clone())),
+            staging_url: Mutex::new(beginning.settings.staging_url.clone()),
             settings: beginning.settings,
             metrics,
             addresses: beginning.addresses,
@@ -132,7 +125,6 @@ impl Daemon {
             drain: Mutex::new(Changes::new()),
             next_lane: AtomicU64::new(1),
             authorized: Mutex::new(Arc::new(beginning.authorized)),
-            staging_url: Mutex::new(beginning.staging_url),
         })
     }
 
@@ -200,6 +192,11 @@ impl Daemon {
         lock(&self.authorized).allows(key, &user)
     }
 
+    /// Resolves at the next change of any lane or session, counted from this call on.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        lock(&self.changed).next()
+    }
+
     /// Whether the daemon is about to stop.
     pub(crate) fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -256,132 +253,6 @@ impl Daemon {
         self.metrics.lanes.fetch_sub(1, Ordering::Relaxed);
         lock(&self.changed).tell();
     }
-
-    /// Binds a tag of `user` to a connection. The session is on disk before this answers. A caller that gives up waiting
-    /// does not stop the claim half way.
-    pub(crate) async fn claim(self: &Arc<Daemon>, user: &User, claim: &Claim, lane: &Arc<Lane>) -> Result<Claimed, Refused> {
-        if claim.protocol != protocol::VERSION {
-            return Err(Refused::protocol(claim.protocol));
-        }
-        let service = Service::parse(&claim.service)
-            .map_err(|why| Refused::new(400, format!("{:?} is not a service name", claim.service)).because(why))?;
-        let asked = Asked {
-            tag: Tag::new(user.clone(), service),
-            lane: lane.id,
-            lane_number: claim.lane,
-            host: claim.host.clone(),
-            version: claim.version.clone(),
-            token: claim.token.clone(),
-            takeover: claim.takeover,
-        };
-        let daemon = self.clone();
-        uncut(async move { daemon.claim_in_turn(&asked).await }).await
-    }
-
-    async fn claim_in_turn(&self, asked: &Asked) -> Result<Claimed, Refused> {
-        let fresh = fresh_token()?;
-        let _turn = self.turn.lock().await;
-        if self.draining() {
-            return Err(Refused::new(503, "the bastion is about to stop").hint("connect again in a moment"));
-        }
-        let grant = {
-            let table = self.table();
-            if !table.lanes.contains_key(&asked.lane) {
-                return Err(Refused::new(410, "the connection of this claim has ended"));
-            }
-            table
-                .registry
-                .claim(asked, fresh, self.now())
-                .map_err(|denied| table.refused(&asked.tag, denied))?
-        };
-        if !grant.unchanged {
-            self.commit(vec![Change::Put(grant.record.clone())]).await?;
-        }
-        self.apply(&grant);
-        Ok(Claimed {
-            tag: grant.record.tag,
-            token: grant.record.token.reveal().to_owned(),
-            lease_seconds: self.tunables().lease.as_secs(),
-            created: grant.record.created,
-            resumed: grant.resumed,
-        })
-    }
-
-    fn apply(&self, grant: &Grant) {
-        let tag = &grant.record.tag;
-        let mut table = self.table();
-        table.registry.grant(grant);
-        if !table.lanes.contains_key(&grant.lane) {
-            // It ended while the record was being written; its session is leased like any other whose lane ended.
-            let now = self.now();
-            let until = now.saturating_add(self.tunables().lease.as_secs());
-            table.registry.lane_down(grant.lane, now, until);
-        }
-        table.refresh(tag, &self.metrics);
-        let replaced = grant.replaced.and_then(|id| table.lanes.get(&id).cloned());
-        let displaced: Vec<Arc<Lane>> = grant.displaced.iter().filter_map(|id| table.lanes.get(id).cloned()).collect();
-        let idle: Vec<bool> = displaced.iter().map(|lane| !table.registry.carries(lane.id)).collect();
-        drop(table);
-        lock(&self.changed).tell();
-        if let Some(lane) = replaced {
-            lane.close("its laptop came back over a new connection");
-        }
-        for (lane, idle) in displaced.iter().zip(idle) {
-            lane.notify(Event::Displaced {
-                tag: tag.clone(),
-                by: grant.record.host.clone(),
-            });
-            if idle && lane.kind == LaneKind::OpenSsh {
-                lane.close(&format!("{} took {tag} over", grant.record.host));
-            }
-        }
-    }
-
-    /// Gives a session back. Releasing what nobody holds is fine.
-    pub(crate) async fn release(self: &Arc<Daemon>, tag: &Tag, token: Option<&str>, by: Releaser) -> Result<Released, Refused> {
-        let (daemon, tag, token) = (self.clone(), tag.clone(), token.map(str::to_owned));
-        uncut(async move { daemon.release_in_turn(&tag, token.as_deref(), by).await }).await
-    }
-
-    async fn release_in_turn(&self, tag: &Tag, token: Option<&str>, by: Releaser) -> Result<Released, Refused> {
-        let _turn = self.turn.lock().await;
-        let held = {
-            let table = self.table();
-            let decided = table.registry.release(tag, token, by);
-            decided.map_err(|denied| table.refused(tag, denied))?
-        };
-        if held {
-            self.commit(vec![Change::Forget(tag.clone())]).await?;
-            self.forget(tag, by);
-        }
-        Ok(Released { released: held })
-    }
-
-    fn forget(&self, tag: &Tag, by: Releaser) {
-        let mut table = self.table();
-        let Some(session) = table.registry.forget(tag) else { return };
-        table.refresh(tag, &self.metrics);
-        let others = session.lanes.values().filter(|&&id| by != Releaser::Lane(id));
-        let others: Vec<Arc<Lane>> = others.filter_map(|id| table.lanes.get(id).cloned()).collect();
-        let idle: Vec<bool> = others.iter().map(|lane| !table.registry.carries(lane.id)).collect();
-        drop(table);
-        lock(&self.changed).tell();
-        for (lane, idle) in others.iter().zip(idle) {
-            lane.notify(Event::Released { tag: tag.clone() });
-            if idle && lane.kind == LaneKind::OpenSsh {
-                lane.close(&format!("{tag} was released"));
-            }
-        }
-    }
-
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), Refused> {
-        self.store.commit(changes).await.map_err(|why| {
-            tracing::error!(%why, "the session store cannot be written");
-            Refused::new(503, "the bastion cannot write its session store")
-                .because(why)
-                .hint("ask its admin to look at the disk")
-        })
-    }
 }
 
 impl Table {
@@ -410,81 +281,6 @@ impl Table {
             }
         }
     }
-
-    fn refused(&self, tag: &Tag, denied: Denied) -> Refused {
-        let address = |lane: Option<LaneId>| Some(self.lanes.get(&lane?)?.address.clone());
-        match denied {
-            Denied::Held { host, since, lane } => Refused::new(409, format!("{tag} is held by {host}"))
-                .hint("take it over with --takeover, or release it there")
-                .holder(host, since, address(lane)),
-            Denied::NotHolder { host, since } => Refused::new(409, format!("{tag} is held by {host}, not by this laptop"))
-                .hint("release it there, or show its token")
-                .holder(host, since, None),
-            Denied::LaneNumber(number) => Refused::new(400, format!("lane {number} is beyond the most that a session may have")),
-            Denied::TooLong(what) => Refused::new(400, format!("the {what} of this claim is too long")),
-            Denied::TooMany(limit) => {
-                Refused::new(429, format!("{limit} sessions are held already")).hint("release one that is not needed")
-            }
-        }
-    }
-}
-
-impl Refused {
-    pub(crate) fn new(status: u16, what: impl Into<String>) -> Refused {
-        let refusal = Refusal {
-            what: what.into(),
-            why: None,
-            hint: None,
-            holder: None,
-        };
-        Refused { status, refusal }
-    }
-
-    pub(crate) fn because(mut self, why: impl std::fmt::Display) -> Refused {
-        self.refusal.why = Some(why.to_string());
-        self
-    }
-
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Refused {
-        self.refusal.hint = Some(hint.into());
-        self
-    }
-
-    fn holder(mut self, host: String, since: u64, address: Option<String>) -> Refused {
-        self.refusal.holder = Some(Holder { host, address, since });
-        self
-    }
-
-    fn protocol(theirs: u32) -> Refused {
-        Refused::new(
-            400,
-            format!(
-                "this bastion speaks protocol {}, the laptop speaks {theirs}",
-                protocol::VERSION
-            ),
-        )
-        .hint("bring both to the same version")
-    }
-}
-
-/// Runs a change to its end even when the caller is dropped, so that disk and table never differ.
-async fn uncut<T: Send + 'static>(change: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
-    let (send, receive) = smol::channel::bounded(1);
-    let task = rt::spawn(async move {
-        // Nobody waits any more when this fails; the change is done all the same.
-        send.send(change.await).await.ok();
-    });
-    task.detach();
-    match receive.recv().await {
-        Ok(result) => result,
-        Err(_) => Err(Refused::new(500, "the change was lost inside the bastion")),
-    }
-}
-
-fn fresh_token() -> Result<Token, Refused> {
-    let mut bytes = [0; TOKEN_BYTES];
-    getrandom::fill(&mut bytes).map_err(|why| Refused::new(500, "the bastion has no randomness").because(why))?;
-    Ok(Token::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
 /// A poisoned lock means that a holder panicked, and a panic ends this program; what it guards is whole.

@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -24,19 +24,16 @@ use hyper::client::conn::http2;
 use crate::hop;
 use crate::name::{self, Service, Tag};
 use crate::protocol::{self, NoAnswer};
-use crate::rt::{self, AsyncReadExt, AsyncWriteExt, TcpStream};
+use crate::rt::{self, TcpStream};
 use crate::tunnel::Requests;
 use crate::tunnel::stream::{self, TunnelBody, Unsent};
-use crate::upstream::{AnswerBody, Connection, Pool};
+use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 
 /// How long a service on this machine may take to accept a connection; its backlog is full when it does not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(2);
-
-/// A piece of an upgraded connection, in bytes.
-const PIECE: usize = 16 * 1024;
 
 /// What a service speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,22 +273,13 @@ impl Target {
 
     async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
         let request = to_http1(request);
-        // Kept for the moment in which the service closes an idle connection that we are about to use.
-        let spare = (request.body().is_end_stream() && is_idempotent(request.method())).then(|| copy_head(&request));
-        let (mut connection, reused) = match self.pool.take() {
-            Some(connection) => (connection, true),
-            None => (self.connection().await?, false),
+        let spare = upstream::spare(&request, || Outgoing::Empty);
+        let exchange = self.pool.exchange(request, spare, || self.connection());
+        let (head, body) = match until_unwanted(respond, exchange).await? {
+            Ok(answer) => answer.into_parts(),
+            Err(Unanswered::Connect(failure)) => return Err(failure),
+            Err(Unanswered::Answer(error)) => return Err(no_head(&error)),
         };
-        let mut result = until_unwanted(respond, connection.send(request)).await?;
-        if let (Err(failed), true, Some(spare)) = (&result, reused, spare)
-            && failed.unanswered
-        {
-            connection = self.connection().await?;
-            result = until_unwanted(respond, connection.send(spare)).await?;
-        }
-        let answer = result.map_err(|failed| no_head(&failed.error))?;
-        let (head, body) = answer.into_parts();
-        let body = AnswerBody::new(body, connection, Arc::clone(&self.pool));
         pass_on(head, body, respond).await
     }
 
@@ -377,7 +365,10 @@ impl Target {
             .map_err(Failure::of_stream)?;
         let carry = async {
             match upgraded.await {
-                Ok(upgraded) => relay(rt::io(upgraded), body, &mut to_tunnel).await,
+                Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, |_, _| {}).await {
+                    Ok(()) => Ok(()),
+                    Err(why) => Err(Failure::Midway(format!("an upgraded connection broke: {why}"))),
+                },
                 Err(why) => Err(Failure::Midway(why.to_string())),
             }
         };
@@ -434,7 +425,7 @@ where
         Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
             "the service broke off in the middle of an answer: {why}"
         ))),
-        Err(Unsent::Stream(_)) => Err(Failure::Unwanted),
+        Err(Unsent::Stream) => Err(Failure::Unwanted),
     }
 }
 
@@ -450,79 +441,6 @@ fn no_answer(respond: &mut SendResponse<Bytes>, kind: NoAnswer, what: &str) {
     {
         tracing::debug!("nobody waits for the answer: {why}");
     }
-}
-
-/// Copies bytes between an upgraded connection and its stream until both directions are closed or one breaks.
-async fn relay<S>(upgraded: S, mut from_tunnel: RecvStream, to_tunnel: &mut SendStream<Bytes>) -> Result<(), Failure>
-where
-    S: rt::AsyncRead + rt::AsyncWrite,
-{
-    let (mut reader, mut writer) = rt::split(upgraded);
-    let up = async {
-        while let Some(data) = from_tunnel.data().await {
-            let data = data.map_err(Failure::of_stream)?;
-            from_tunnel
-                .flow_control()
-                .release_capacity(data.len())
-                .map_err(Failure::of_stream)?;
-            writer
-                .write_all(&data)
-                .await
-                .map_err(|why| Failure::Midway(why.to_string()))?;
-            writer.flush().await.map_err(|why| Failure::Midway(why.to_string()))?;
-        }
-        // A service that is gone already needs no end of stream.
-        drop(writer.shutdown().await);
-        Ok(())
-    };
-    let down = async {
-        let mut buffer = BytesMut::new();
-        loop {
-            buffer.reserve(PIECE);
-            let count = reader
-                .read_buf(&mut buffer)
-                .await
-                .map_err(|why| Failure::Midway(why.to_string()))?;
-            let last = count == 0;
-            stream::send_data(to_tunnel, buffer.split().freeze(), last)
-                .await
-                .map_err(Failure::of_stream)?;
-            if last {
-                return Ok(());
-            }
-        }
-    };
-    let result = try_both(up, down).await;
-    if result.is_err() {
-        to_tunnel.send_reset(Reason::CANCEL);
-    }
-    result
-}
-
-/// Runs both to their end; the first failure ends both.
-async fn try_both(
-    a: impl Future<Output = Result<(), Failure>>,
-    b: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let mut a = std::pin::pin!(a);
-    let mut b = std::pin::pin!(b);
-    let (mut a_done, mut b_done) = (false, false);
-    poll_fn(|cx| {
-        if !a_done && let Poll::Ready(result) = a.as_mut().poll(cx) {
-            result?;
-            a_done = true;
-        }
-        if !b_done && let Poll::Ready(result) = b.as_mut().poll(cx) {
-            result?;
-            b_done = true;
-        }
-        if a_done && b_done {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
-    })
-    .await
 }
 
 /// The request as HTTP/1.1 writes it.
@@ -569,20 +487,6 @@ fn absolute(head: &http::request::Parts) -> Result<Uri, Failure> {
 
 fn content_length(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// RFC 9110, section 9.2.2, of the methods that carry no body.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-/// The same request once more, without the body that it does not have.
-fn copy_head(request: &Request<Outgoing>) -> Request<Outgoing> {
-    let mut copy = Request::new(Outgoing::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 impl Body for Outgoing {

@@ -4,12 +4,16 @@
 //! stuck readers only stops their own streams.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
+
+use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// How much of one body may be on its way to a reader that does not read, in bytes.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
@@ -29,6 +33,12 @@ pub(crate) const SEND_BUFFER: usize = 256 * 1024;
 /// The largest head on the tunnel, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). The edge's own limit on heads is lower.
 pub(crate) const MAX_HEAD: u32 = 192 * 1024;
 
+/// A piece of an upgraded connection, in bytes.
+const PIECE: usize = 16 * 1024;
+
+/// How long one direction of an upgraded connection may outlive the other. A WebSocket's closing handshake takes a round trip.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+
 /// A body that arrives on a stream of the tunnel.
 pub(crate) struct TunnelBody {
     stream: RecvStream,
@@ -44,11 +54,6 @@ impl TunnelBody {
             data_ended: false,
             remaining: length,
         }
-    }
-
-    /// The stream, for an upgraded connection.
-    pub(crate) fn into_stream(self) -> RecvStream {
-        self.stream
     }
 }
 
@@ -100,7 +105,7 @@ pub(crate) enum Unsent<E> {
     /// The body's source failed.
     Source(E),
     /// The other side does not want it any more, or the lane is gone.
-    Stream(h2::Error),
+    Stream,
 }
 
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
@@ -123,26 +128,26 @@ where
             }
             Pin::new(&mut body).poll_frame(cx).map(Ok)
         });
-        let frame = match frame.await.map_err(Unsent::Stream)? {
+        let frame = match frame.await.map_err(|_| Unsent::Stream)? {
             Some(Ok(frame)) => frame,
             Some(Err(why)) => {
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Err(Unsent::Source(why));
             }
-            None => return stream.send_data(Bytes::new(), true).map_err(Unsent::Stream),
+            None => return stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Stream),
         };
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
                 sent(data.len() as u64);
-                send_data(stream, data, last).await.map_err(Unsent::Stream)?;
+                send_data(stream, data, last).await.map_err(|_| Unsent::Stream)?;
                 if last {
                     return Ok(());
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    return stream.send_trailers(trailers).map_err(Unsent::Stream);
+                    return stream.send_trailers(trailers).map_err(|_| Unsent::Stream);
                 }
             }
         }
@@ -174,4 +179,87 @@ pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, l
         stream.send_data(Bytes::new(), true)?;
     }
     Ok(())
+}
+
+/// A direction of an upgraded connection, seen from the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the tunnel to the socket.
+    In,
+    /// From the socket to the tunnel.
+    Out,
+}
+
+/// Copies bytes between the socket of an upgraded connection and its stream, each as it comes, until both directions are closed
+/// or one breaks. `moved` learns of every piece's length.
+pub(crate) async fn relay<S>(
+    socket: S,
+    mut from: RecvStream,
+    to: &mut SendStream<Bytes>,
+    moved: impl Fn(Direction, u64),
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let (mut reader, mut writer) = rt::split(socket);
+    let inward = async {
+        while let Some(data) = from.data().await {
+            let data = data.map_err(io::Error::other)?;
+            from.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
+            writer.write_all(&data).await?;
+            writer.flush().await?;
+            moved(Direction::In, data.len() as u64);
+        }
+        // A socket that is gone already needs no end.
+        drop(writer.shutdown().await);
+        Ok::<_, io::Error>(())
+    };
+    let outward = async {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(PIECE);
+            let count = reader.read_buf(&mut buffer).await?;
+            send_data(to, buffer.split().freeze(), count == 0)
+                .await
+                .map_err(io::Error::other)?;
+            if count == 0 {
+                return Ok::<_, io::Error>(());
+            }
+            moved(Direction::Out, count as u64);
+        }
+    };
+    let result = both(inward, outward).await;
+    if result.is_err() {
+        to.send_reset(Reason::CANCEL);
+    }
+    result
+}
+
+/// Runs both to their end, the second at most [`HALF_CLOSED`] longer than the first; the first failure ends both.
+async fn both(a: impl Future<Output = io::Result<()>>, b: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut a_done, mut b_done) = (false, false);
+    let mut rest = |cx: &mut Context<'_>, until: fn(bool, bool) -> bool| {
+        if !a_done && let Poll::Ready(result) = a.as_mut().poll(cx) {
+            result?;
+            a_done = true;
+        }
+        if !b_done && let Poll::Ready(result) = b.as_mut().poll(cx) {
+            result?;
+            b_done = true;
+        }
+        if until(a_done, b_done) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    };
+    poll_fn(|cx| rest(cx, |a, b| a || b)).await?;
+    match rt::timeout(HALF_CLOSED, poll_fn(|cx| rest(cx, |a, b| a && b))).await {
+        Some(result) => result,
+        None => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "one side closed its half, the other did not",
+        )),
+    }
 }

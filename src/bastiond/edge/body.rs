@@ -1,0 +1,194 @@
+//! Bodies at the edge: on their way to a laptop, and of the edge's answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::bastiond::lane::{Lane, Permit};
+use crate::bastiond::metrics::Counters;
+use crate::bastiond::state::Daemon;
+use crate::rt::Task;
+use crate::tunnel::stream::TunnelBody;
+use crate::upstream::AnswerBody;
+
+/// Why a body broke off.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body on its way out of the edge over HTTP/1.1.
+pub(crate) enum Outgoing {
+    Empty,
+    Client(Incoming),
+}
+
+/// The body of an answer of the edge.
+pub(crate) struct EdgeBody {
+    source: Source,
+    /// The request's body, which may still be on its way; it is cancelled with the answer.
+    upload: Option<Task<()>>,
+    flight: Option<Flight>,
+}
+
+enum Source {
+    Own(Option<Bytes>),
+    Tunnel(TunnelBody),
+    Http1(Box<AnswerBody<Outgoing>>),
+}
+
+/// A request that is being answered through a lane: counted from its beginning to its end, however it ends.
+pub(crate) struct Flight {
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) counters: Arc<Counters>,
+    weight: u64,
+    _permit: Option<Permit>,
+}
+
+impl Flight {
+    /// `weight` is what the request is expected to move, in bytes; lanes are chosen by the sum of it.
+    pub(crate) fn begin(
+        daemon: &Arc<Daemon>,
+        lane: &Arc<Lane>,
+        counters: &Arc<Counters>,
+        weight: u64,
+        permit: Option<Permit>,
+    ) -> Flight {
+        lane.outstanding.fetch_add(weight, Relaxed);
+        counters.in_flight.fetch_add(1, Relaxed);
+        Flight {
+            daemon: Arc::clone(daemon),
+            lane: Arc::clone(lane),
+            counters: Arc::clone(counters),
+            weight,
+            _permit: permit,
+        }
+    }
+
+    /// So many bytes of the request's body went to the laptop.
+    pub(crate) fn uploaded(daemon: &Daemon, lane: &Lane, counters: &Counters, count: u64) {
+        daemon.metrics.bytes_in.fetch_add(count, Relaxed);
+        lane.bytes_in.fetch_add(count, Relaxed);
+        counters.bytes_in.fetch_add(count, Relaxed);
+    }
+
+    /// So many bytes of the answer's body came from the laptop.
+    pub(crate) fn downloaded(&self, count: u64) {
+        self.daemon.metrics.bytes_out.fetch_add(count, Relaxed);
+        self.lane.bytes_out.fetch_add(count, Relaxed);
+        self.counters.bytes_out.fetch_add(count, Relaxed);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.lane.outstanding.fetch_sub(self.weight, Relaxed);
+        self.counters.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl EdgeBody {
+    /// Of an answer that the edge makes itself.
+    pub(crate) fn own(text: impl Into<Bytes>) -> EdgeBody {
+        EdgeBody {
+            source: Source::Own(Some(text.into())),
+            upload: None,
+            flight: None,
+        }
+    }
+
+    /// From a laptop.
+    pub(crate) fn tunnel(body: TunnelBody, upload: Option<Task<()>>, flight: Flight) -> EdgeBody {
+        EdgeBody {
+            source: Source::Tunnel(body),
+            upload,
+            flight: Some(flight),
+        }
+    }
+
+    /// From an HTTP/1.1 connection.
+    pub(crate) fn http1(body: AnswerBody<Outgoing>, flight: Option<Flight>) -> EdgeBody {
+        EdgeBody {
+            source: Source::Http1(Box::new(body)),
+            upload: None,
+            flight,
+        }
+    }
+}
+
+impl Body for EdgeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.source {
+            Source::Own(text) => Poll::Ready(text.take().filter(|text| !text.is_empty()).map(|text| Ok(Frame::data(text)))),
+            Source::Tunnel(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Source::Http1(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(flight), Some(data)) = (&this.flight, frame.data_ref()) {
+                    flight.downloaded(data.len() as u64);
+                }
+            }
+            Poll::Ready(Some(Err(why))) => {
+                if let Some(flight) = this.flight.take() {
+                    flight.counters.failed(format!("an answer broke off: {why}"));
+                }
+            }
+            Poll::Ready(None) => {
+                this.flight = None;
+                this.upload = None;
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.as_ref().is_none_or(Bytes::is_empty),
+            Source::Tunnel(body) => body.is_end_stream(),
+            Source::Http1(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Source::Tunnel(body) => body.size_hint(),
+            Source::Http1(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Outgoing::Empty => Poll::Ready(None),
+            Outgoing::Client(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Empty => true,
+            Outgoing::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Outgoing::Empty => SizeHint::with_exact(0),
+            Outgoing::Client(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A request to an origin that speaks HTTP/1.1, with upgrades: a stock OpenSSH client's service, or the staging environment.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+
+use super::body::{EdgeBody, Flight, Outgoing};
+use crate::bastiond::route;
+use crate::hop;
+use crate::rt;
+use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
+
+/// Sends the request on an idle connection of `pool` or a new one, and streams the answer. `amend` changes the rewritten head.
+pub(crate) async fn answer<C, E>(
+    pool: &Arc<Pool<Outgoing>>,
+    connect: impl Fn() -> C,
+    mut request: Request<Incoming>,
+    flight: Option<Flight>,
+    amend: impl FnOnce(&mut request::Parts),
+) -> Result<Response<EdgeBody>, Unanswered<E>>
+where
+    C: Future<Output = Result<Connection<Outgoing>, E>>,
+{
+    let client = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    let upgrade = route::upgrade(&head).map(str::to_owned);
+    let asked = head.headers.contains_key(header::UPGRADE);
+    route::rewrite(&mut head);
+    amend(&mut head);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let Some(token) = upgrade else {
+        let request = Request::from_parts(head, Outgoing::Client(body));
+        let spare = upstream::spare(&request, || Outgoing::Empty);
+        let response = pool.exchange(request, spare, connect).await?;
+        return Ok(plain(response, flight, asked));
+    };
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Ok(token) = HeaderValue::from_str(&token) {
+        head.headers.insert(header::UPGRADE, token);
+    }
+    let mut connection = connect().await.map_err(Unanswered::Connect)?;
+    let request = Request::from_parts(head, Outgoing::Empty);
+    let mut response = connection
+        .send(request)
+        .await
+        .map_err(|failed| Unanswered::Answer(failed.error))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let response = response.map(|body| AnswerBody::new(body, connection, Pool::new()));
+        return Ok(plain(response, flight, true));
+    }
+    let origin = hyper::upgrade::on(&mut response);
+    rt::spawn(async move {
+        let both = async {
+            let origin = origin.await.map_err(std::io::Error::other)?;
+            let client = client.await.map_err(std::io::Error::other)?;
+            rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await
+        };
+        // The connection's driver ends when it hands the stream over.
+        let (moved, ()) = smol::future::zip(both, connection.finish()).await;
+        match (moved, flight) {
+            (Ok((down, up)), Some(flight)) => {
+                flight.downloaded(down);
+                Flight::uploaded(&flight.daemon, &flight.lane, &flight.counters, up);
+            }
+            (Ok(_), None) => {}
+            (Err(why), _) => tracing::debug!("an upgraded connection ended: {why}"),
+        }
+    })
+    .detach();
+    let (mut head, _) = response.into_parts();
+    hop::strip(&mut head.headers);
+    head.extensions.clear();
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Ok(token) = HeaderValue::from_str(&token) {
+        head.headers.insert(header::UPGRADE, token);
+    }
+    Ok(Response::from_parts(head, EdgeBody::own("")))
+}
+
+/// An answer as it is, streamed. `asked` for an upgrade that did not happen: the client's connection ends behind it, because
+/// the bytes that followed such a request were not looked at.
+fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>, asked: bool) -> Response<EdgeBody> {
+    let (mut head, body) = response.into_parts();
+    hop::strip(&mut head.headers);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    if asked {
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Response::from_parts(head, EdgeBody::http1(body, flight))
+}

@@ -1,0 +1,302 @@
+//! A client's connection with the guard in front of the parser.
+//!
+//! A head is handed on only when it is complete and right. In place of a wrong one the parser gets a request that says so, and
+//! whoever answers it finds the reason in [`Shared`]; behind it nothing is read any more. Bytes of bodies go straight through.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::bastiond::guard::{Guard, Refusal, Verdict};
+use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, TcpStream};
+
+/// How long a head may take from its first byte to its last. ALB sends a head in one piece.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long a connection may be idle between requests. Longer than ALB's own limit (60 s, up to 4000 s if it was changed),
+/// so that ALB closes first and never sends a request into a connection that is being closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(4200);
+
+/// What is read at once while a head is awaited, in bytes.
+const PIECE: usize = 8 * 1024;
+
+/// How a connection with HTTP/2 and prior knowledge begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the parser is given instead of a refused head.
+const STAND_IN: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+const TOO_SLOW: Refusal = Refusal {
+    status: StatusCode::REQUEST_TIMEOUT,
+    reason: "head-too-slow",
+    what: "the head of the request was not complete within 15 s",
+};
+
+/// Why the connection's last request was refused, for whoever answers it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Mutex<Option<Refusal>>>);
+
+impl Shared {
+    /// The refusal, once there is one.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which protocol a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// See the module.
+pub(crate) struct Intake {
+    stream: TcpStream,
+    /// Read and not yet handed on.
+    held: Vec<u8>,
+    /// So many of `held` from its start may be handed on.
+    passed: usize,
+    /// `None` for HTTP/2, where frames say where a message ends.
+    guard: Option<Guard>,
+    shared: Shared,
+    state: State,
+    timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    timer_at: Instant,
+    deadline: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// So much of [`STAND_IN`] was handed on.
+    StandIn(usize),
+    /// Nothing more is read.
+    Ended,
+}
+
+impl Intake {
+    /// Reads until it is known what the client speaks; `None` when it said nothing before it left or its time was up.
+    pub(crate) async fn begin(mut stream: TcpStream) -> io::Result<Option<(Intake, Spoken)>> {
+        let mut held = Vec::with_capacity(PIECE);
+        let spoken = rt::timeout(HEAD_LIMIT, async {
+            loop {
+                if stream.read_buf(&mut held).await? == 0 {
+                    return Ok::<_, io::Error>(None);
+                }
+                let common = held.iter().zip(PREFACE).take_while(|(a, b)| a == b).count();
+                if common == PREFACE.len() {
+                    return Ok(Some(Spoken::Http2));
+                }
+                // "PRI" is no method of HTTP/1 (RFC 9113, section 11.2), but PUT and POST begin like it.
+                if common < held.len() {
+                    return Ok(Some(Spoken::Http1));
+                }
+            }
+        });
+        let spoken = match spoken.await {
+            Some(result) => result?,
+            None => None,
+        };
+        let Some(spoken) = spoken else { return Ok(None) };
+        let now = Instant::now();
+        let passed = if spoken == Spoken::Http2 { held.len() } else { 0 };
+        let intake = Intake {
+            stream,
+            held,
+            passed,
+            guard: (spoken == Spoken::Http1).then(Guard::new),
+            shared: Shared::default(),
+            state: State::Open,
+            timer: Box::pin(rt::sleep(HEAD_LIMIT)),
+            timer_at: now + HEAD_LIMIT,
+            deadline: now + HEAD_LIMIT,
+        };
+        Ok(Some((intake, spoken)))
+    }
+
+    /// Where the reason of a refusal will be found.
+    pub(crate) fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// Lets the guard look at what is held.
+    fn check(&mut self) -> Result<(), Refusal> {
+        let Some(guard) = &mut self.guard else {
+            self.passed = self.held.len();
+            return Ok(());
+        };
+        loop {
+            match guard.check(&self.held[self.passed..]) {
+                Verdict::Pass(count) => self.passed += count,
+                Verdict::More => return Ok(()),
+                Verdict::Refuse(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
+        let in_head = self.guard.as_ref().is_none_or(Guard::in_head);
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        self.held.truncate(self.passed);
+        if in_head {
+            self.state = State::StandIn(0);
+            return Ok(());
+        }
+        // In the middle of a body: reading it fails, and the request is answered with the reason or broken off.
+        self.state = State::Ended;
+        Err(io::Error::new(io::ErrorKind::InvalidData, refusal.what))
+    }
+
+    /// Hands on what may be; answers whether there was any.
+    fn hand_on(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let count = self.passed.min(out.remaining());
+        if count == 0 {
+            return false;
+        }
+        out.put_slice(&self.held[..count]);
+        self.held.drain(..count);
+        self.passed -= count;
+        if self.held.is_empty() && self.held.capacity() > PIECE {
+            self.held = Vec::new();
+        }
+        true
+    }
+
+    /// Whether the time for the head, or between two of them, is up.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // A timer that rings too early is set again; it is not touched for each request.
+            if self.timer_at > self.deadline {
+                self.timer = Box::pin(rt::sleep_until(self.deadline));
+                self.timer_at = self.deadline;
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(());
+            }
+            self.timer = Box::pin(rt::sleep_until(self.deadline));
+            self.timer_at = self.deadline;
+        }
+    }
+
+    /// Reads more into `held`, and checks it.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let began = !self.held.is_empty();
+        let mut piece = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut piece);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+            Poll::Ready(result) => {
+                result?;
+                self.held.extend_from_slice(piece.filled());
+                if piece.filled().is_empty() {
+                    self.state = State::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                if !began {
+                    self.deadline = Instant::now() + HEAD_LIMIT;
+                }
+                Poll::Ready(match self.check() {
+                    Ok(()) => Ok(()),
+                    Err(refusal) => self.refuse(refusal),
+                })
+            }
+            Poll::Pending => {
+                if !self.guard.as_ref().is_some_and(Guard::in_head) {
+                    return Poll::Pending;
+                }
+                if !began {
+                    self.deadline = Instant::now() + IDLE_LIMIT;
+                }
+                ready!(self.poll_deadline(cx));
+                if began {
+                    return Poll::Ready(self.refuse(TOO_SLOW));
+                }
+                self.state = State::Ended;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Intake {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.passed == 0 && !this.held.is_empty() && this.state == State::Open {
+            // What came with the first bytes of the connection.
+            if let Err(refusal) = this.check() {
+                this.refuse(refusal)?;
+            }
+        }
+        loop {
+            if this.hand_on(out) {
+                return Poll::Ready(Ok(()));
+            }
+            match this.state {
+                State::Ended => return Poll::Ready(Ok(())),
+                State::StandIn(at) if at == STAND_IN.len() => {
+                    this.state = State::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                State::StandIn(at) => {
+                    let count = out.remaining().min(STAND_IN.len() - at);
+                    out.put_slice(&STAND_IN[at..at + count]);
+                    this.state = State::StandIn(at + count);
+                    return Poll::Ready(Ok(()));
+                }
+                State::Open => {}
+            }
+            let free = match &this.guard {
+                Some(guard) => guard.free(),
+                None => u64::MAX,
+            };
+            if free > 0 && this.held.is_empty() {
+                // A body's bytes need no look.
+                let count = if free >= out.remaining() as u64 {
+                    let before = out.filled().len();
+                    ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+                    out.filled().len() - before
+                } else {
+                    let limit = usize::try_from(free).unwrap_or(usize::MAX);
+                    let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
+                    ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
+                    let count = part.filled().len();
+                    out.advance(count);
+                    count
+                };
+                if let Some(guard) = &mut this.guard {
+                    guard.passed(count as u64);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_more(cx))?;
+        }
+    }
+}
+
+impl AsyncWrite for Intake {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,189 @@
+//! The answers that the edge makes itself: each says in one line what happened, and in its head why.
+
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::body::EdgeBody;
+use crate::bastiond::guard::Refusal;
+use crate::bastiond::route::BadHeader;
+use crate::name::{HEADER_DISPLAY, Tag};
+use crate::protocol::NoAnswer;
+
+/// Who answered: `edge; reason=...`, `staging`, or the tag.
+pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-ephemwork-served-by");
+
+/// Whether a client wants JSON rather than text; from its Accept header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+impl Format {
+    /// JSON when the client asks for it by name.
+    pub(crate) fn of(headers: &HeaderMap) -> Format {
+        let json = headers.get_all(header::ACCEPT).iter().any(|value| {
+            value.to_str().is_ok_and(|value| {
+                value
+                    .split(',')
+                    .filter_map(|range| range.split(';').next())
+                    .any(|range| range.trim().eq_ignore_ascii_case("application/json"))
+            })
+        });
+        if json { Format::Json } else { Format::Text }
+    }
+}
+
+/// An answer of the edge.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    status: StatusCode,
+    reason: &'static str,
+    what: String,
+    hint: Option<String>,
+    retry_after: Option<Duration>,
+    close: bool,
+}
+
+impl Own {
+    pub(crate) fn new(status: StatusCode, reason: &'static str, what: impl Into<String>) -> Own {
+        Own {
+            status,
+            reason,
+            what: what.into(),
+            hint: None,
+            retry_after: None,
+            close: false,
+        }
+    }
+
+    /// What happened, as a sentence.
+    pub(crate) fn what(&self) -> String {
+        self.what.clone()
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Own {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, time: Duration) -> Own {
+        self.retry_after = Some(time);
+        self
+    }
+
+    /// Ends the client's connection behind it.
+    pub(crate) fn close(mut self) -> Own {
+        self.close = true;
+        self
+    }
+
+    pub(crate) fn refused(refusal: &Refusal) -> Own {
+        Own::new(refusal.status, refusal.reason, refusal.what).close()
+    }
+
+    pub(crate) fn bad_header(bad: &BadHeader) -> Own {
+        let what = match bad {
+            BadHeader::NotText => format!("{HEADER_DISPLAY} is not text"),
+            BadHeader::Two(first, second) => format!("{HEADER_DISPLAY} has two different values, {first:?} and {second:?}"),
+            BadHeader::Tag(value, why) => format!("{HEADER_DISPLAY} is {value:?}, which is no tag: {why}"),
+        };
+        Own::new(StatusCode::BAD_REQUEST, "bad-tag", what).hint(format!("send {HEADER_DISPLAY}: user:service"))
+    }
+
+    pub(crate) fn untagged() -> Own {
+        Own::new(
+            StatusCode::NOT_FOUND,
+            "no-tag",
+            format!("the request has no {HEADER_DISPLAY} header, so no laptop is meant"),
+        )
+        .hint(format!("send {HEADER_DISPLAY}: user:service"))
+    }
+
+    pub(crate) fn unknown(tag: &Tag) -> Own {
+        Own::new(StatusCode::NOT_FOUND, "unknown-tag", format!("no laptop serves {tag}"))
+            .hint(format!("start it: ephemwork up {}", tag.service))
+    }
+
+    pub(crate) fn away(tag: &Tag, held: Duration, retry_after: Duration) -> Own {
+        let what = format!(
+            "the laptop of {tag} is away; the request was held for {:.1} s",
+            held.as_secs_f64()
+        );
+        Own::new(StatusCode::SERVICE_UNAVAILABLE, "reconnecting", what).retry_after(retry_after)
+    }
+
+    pub(crate) fn crowded(tag: &Tag, what: &str) -> Own {
+        Own::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", format!("{tag} {what}"))
+            .retry_after(Duration::from_secs(1))
+    }
+
+    pub(crate) fn no_answer(tag: &Tag, kind: NoAnswer, what: &str) -> Own {
+        let reason = match kind {
+            NoAnswer::Refused => "port-refused",
+            NoAnswer::Closed => "service-closed",
+            NoAnswer::Malformed => "service-malformed",
+            NoAnswer::Unknown => "not-served",
+        };
+        Own::new(StatusCode::BAD_GATEWAY, reason, format!("{tag}: {what}"))
+    }
+
+    pub(crate) fn lane_lost(tag: &Tag, why: &str) -> Own {
+        Own::new(
+            StatusCode::BAD_GATEWAY,
+            "lane-lost",
+            format!("the connection to the laptop of {tag} broke while it answered: {why}"),
+        )
+    }
+
+    /// The response.
+    pub(crate) fn response(self, format: Format) -> Response<EdgeBody> {
+        let (kind, text) = match format {
+            Format::Text => {
+                let mut text = format!("ephemwork: {}\n", self.what);
+                if let Some(hint) = &self.hint {
+                    text.push_str(&format!("  {hint}\n"));
+                }
+                ("text/plain; charset=utf-8", text)
+            }
+            Format::Json => {
+                let error = json!({"error": {"what": self.what, "why": null, "hint": self.hint, "code": self.reason}});
+                ("application/json", format!("{error}\n"))
+            }
+        };
+        let mut response = Response::new(EdgeBody::own(text));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(by) = HeaderValue::from_str(&format!("edge; reason={}", self.reason)) {
+            headers.insert(SERVED_BY, by);
+        }
+        if let Some(time) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// `GET /ephemwork-health`.
+pub(crate) fn health(draining: bool) -> Response<EdgeBody> {
+    let (status, text) = if draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    };
+    let mut response = Response::new(EdgeBody::own(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(SERVED_BY, HeaderValue::from_static("edge; reason=health"));
+    response
+}

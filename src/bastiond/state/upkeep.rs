@@ -1,0 +1,123 @@
+//! What time, signals and the admin do to the state: leases end, settings are read again, the daemon drains.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Daemon, StagingUrl, lock};
+use crate::bastiond::authorize::Authorized;
+use crate::bastiond::lane::Lane;
+use crate::bastiond::settings::Tunables;
+use crate::bastiond::store::Change;
+use crate::name::Tag;
+use crate::protocol::Event;
+use crate::rt;
+
+/// The pause before ended leases are tried again when the store could not be written.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// How often the time at which live sessions were last seen is stored. It is shown to people, who count in minutes.
+const LAST_SEEN_EVERY: Duration = Duration::from_secs(300);
+
+impl Daemon {
+    /// Forgets sessions when their leases end, for ever.
+    pub(crate) async fn end_leases(&self) {
+        loop {
+            let changed = self.changed();
+            let next = self.table().registry.next_expiry();
+            let now = self.now();
+            match next {
+                None => changed.await,
+                Some(at) if at > now => {
+                    let over = rt::sleep(Duration::from_secs(at - now));
+                    smol::future::or(changed, over).await;
+                }
+                Some(_) => {
+                    if !self.forget_expired().await {
+                        rt::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn forget_expired(&self) -> bool {
+        let _turn = self.turn.lock().await;
+        let expired: Vec<Tag> = self.table().registry.expired(self.now());
+        let changes = expired.iter().map(|tag| Change::Forget(tag.clone())).collect();
+        if self.commit(changes).await.is_err() {
+            return false;
+        }
+        let mut table = self.table();
+        for tag in &expired {
+            table.registry.forget(tag);
+            table.refresh(tag, &self.metrics);
+            tracing::info!(%tag, "the lease is over, the session is forgotten");
+        }
+        drop(table);
+        lock(&self.changed).tell();
+        true
+    }
+
+    /// Stores now and then when live sessions were last seen, for ever.
+    pub(crate) async fn keep_last_seen(&self) {
+        loop {
+            rt::sleep(LAST_SEEN_EVERY).await;
+            let _turn = self.turn.lock().await;
+            let seen = self.table().registry.seen(self.now());
+            if !seen.is_empty() && self.commit(seen.into_iter().map(Change::Put).collect()).await.is_err() {
+                tracing::warn!("when sessions were last seen is not stored");
+            }
+        }
+    }
+
+    /// Whether there is no lane and no session.
+    pub(crate) fn idle(&self) -> bool {
+        let table = self.table();
+        table.lanes.is_empty() && table.registry.len() == 0
+    }
+
+    /// Takes settings and keys that were read again. Connections of users who have no key any more are ended.
+    pub(crate) fn reload(&self, tunables: Tunables, authorized: Authorized) {
+        let gone: Vec<Arc<Lane>> = {
+            let table = self.table();
+            table
+                .lanes
+                .values()
+                .filter(|lane| !authorized.knows(&lane.user))
+                .cloned()
+                .collect()
+        };
+        *lock(&self.tunables) = Arc::new(tunables);
+        *lock(&self.authorized) = Arc::new(authorized);
+        for lane in gone {
+            tracing::warn!(user = %lane.user, "the user has no key any more, the connection is ended");
+            lane.close("your key was taken out of the bastion's authorized_keys");
+        }
+    }
+
+    /// Changes where untagged requests go.
+    pub(crate) fn set_staging_url(&self, url: Option<StagingUrl>) {
+        *lock(&self.staging_url) = url;
+    }
+
+    /// Begins to drain: nothing new is accepted, every laptop is told to connect again.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        lock(&self.drain).tell();
+        for lane in self.lanes() {
+            lane.notify(Event::Draining);
+        }
+    }
+
+    /// Ends every SSH connection.
+    pub(crate) fn close_lanes(&self, reason: &str) {
+        for lane in self.lanes() {
+            lane.close(reason);
+        }
+    }
+
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.table().lanes.values().cloned().collect()
+    }
+}

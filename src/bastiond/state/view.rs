@@ -1,0 +1,86 @@
+//! What the control API and the metrics page show of the state.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Daemon, Table};
+use crate::bastiond::lane::{Lane, LaneKind};
+use crate::bastiond::registry::Session;
+use crate::name::User;
+use crate::protocol::{self, Health, LaneView, SessionState, SessionView, Sessions};
+
+impl Daemon {
+    /// The sessions of one user, or of all.
+    pub(crate) fn sessions(&self, of: Option<&User>) -> Sessions {
+        let now = self.now();
+        let table = self.table();
+        let wanted = table
+            .registry
+            .sessions()
+            .filter(|session| of.is_none_or(|user| session.record.tag.user == *user));
+        let mut sessions: Vec<SessionView> = wanted.filter_map(|session| table.view(session, now)).collect();
+        sessions.sort_by(|a, b| a.tag.cmp(&b.tag));
+        Sessions { sessions }
+    }
+
+    /// How the daemon is.
+    pub(crate) fn health(&self) -> Health {
+        let table = self.table();
+        Health {
+            status: if self.draining() { "draining" } else { "serving" }.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: protocol::VERSION,
+            http: self.addresses.http.clone(),
+            ssh: self.addresses.ssh.clone(),
+            started: self.started,
+            sessions: table.registry.len() as u64,
+            connections: table.lanes.len() as u64,
+        }
+    }
+
+    /// The metrics page.
+    pub(crate) fn metrics_page(&self) -> String {
+        let (live, leased) = {
+            let table = self.table();
+            let live = table.routes.values().filter(|way| !way.lanes.is_empty()).count();
+            (live, table.routes.len() - live)
+        };
+        self.metrics.page(live, leased)
+    }
+}
+
+impl Table {
+    fn view(&self, session: &Session, now: u64) -> Option<SessionView> {
+        let record = &session.record;
+        let way = self.routes.get(&record.tag)?;
+        let live = !way.lanes.is_empty();
+        Some(SessionView {
+            tag: record.tag.clone(),
+            state: if live { SessionState::Live } else { SessionState::Leased },
+            host: record.host.clone(),
+            version: record.version.clone(),
+            created: record.created,
+            last_seen: if live { now } else { record.last_seen },
+            lease_until: session.lease_until,
+            requests: way.counters.requests.load(Relaxed),
+            in_flight: way.counters.in_flight.load(Relaxed),
+            last_error: way.counters.last_error(),
+            lanes: way.lanes.iter().map(lane).collect(),
+        })
+    }
+}
+
+fn lane(lane: &Arc<Lane>) -> LaneView {
+    let kind = match lane.kind {
+        LaneKind::Laptop => "ephemwork",
+        LaneKind::OpenSsh => "openssh",
+    };
+    LaneView {
+        id: lane.id.0,
+        kind: kind.to_owned(),
+        address: lane.address.clone(),
+        since: lane.since,
+        bytes_in: lane.bytes_in.load(Relaxed),
+        bytes_out: lane.bytes_out.load(Relaxed),
+    }
+}

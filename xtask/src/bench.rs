@@ -1,0 +1,279 @@
+//! `cargo xtask bench`: ephemwork beside the architecture it replaces, in one run on one machine.
+//!
+//! Both sides get the same load and tunnel to the same service ([`load`], [`service`]); rounds are interleaved, so that whatever
+//! else the machine does falls on all alike, and medians are compared. What is compared is in [`parts`], the goals are in
+//! [`report`]. It never leaves this machine.
+
+mod histogram;
+pub(crate) mod lane;
+mod load;
+mod parts;
+mod peer;
+mod process;
+mod product;
+mod report;
+pub(crate) mod service;
+mod wire;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use argh::FromArgs;
+use ephemwork::host::Host;
+use ephemwork::rt;
+use serde_json::json;
+
+use process::Running;
+use product::{Product, Programs};
+use report::Report;
+
+/// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench")]
+pub(crate) struct Arguments {
+    /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels
+    #[argh(switch)]
+    quick: bool,
+    /// one part: requests, bulk, beside, syscalls, idle or flat (repeatable)
+    #[argh(option)]
+    only: Vec<String>,
+    /// nginx's worker_processes (default auto)
+    #[argh(option, default = "\"auto\".to_owned()")]
+    nginx_workers: String,
+    /// the ephemwork executable to measure; without it both programs are built with the profile `bench` first
+    #[argh(option)]
+    ephemwork: Option<PathBuf>,
+}
+
+/// One thing that is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct System {
+    /// As in the report.
+    pub name: &'static str,
+    /// Where requests go.
+    pub edge: SocketAddr,
+    /// With which tag.
+    pub tag: String,
+    /// Its processes on the bastion, each with all descendants.
+    pub bastion: Vec<u32>,
+    /// Its processes on the laptop.
+    pub laptop: Vec<u32>,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tempo {
+    /// Interleaved rounds.
+    pub rounds: usize,
+    /// One measurement of a rate.
+    pub slice: Duration,
+    /// Requests under strace.
+    pub traced: u64,
+    /// Requests over which memory stays flat.
+    pub many: u64,
+    /// Aborted ones, likewise.
+    pub aborted: u64,
+    /// Idle tunnels.
+    pub idle: &'static [usize],
+    /// Idle tunnels of the peer, which needs a process each and three on the bastion.
+    pub peer_idle: &'static [usize],
+}
+
+const FULL: Tempo = Tempo {
+    rounds: 5,
+    slice: Duration::from_secs(2),
+    traced: 2000,
+    many: 100_000,
+    aborted: 10_000,
+    idle: &[1, 100, 1000],
+    peer_idle: &[1, 100, 1000],
+};
+
+const QUICK: Tempo = Tempo {
+    rounds: 2,
+    slice: Duration::from_millis(700),
+    traced: 500,
+    many: 20_000,
+    aborted: 1000,
+    idle: &[1, 100],
+    peer_idle: &[1, 20],
+};
+
+/// What [`Arguments::only`] may name.
+const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat"];
+
+pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
+    if let Some(unknown) = arguments.only.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        return Err(format!("there is no part {unknown:?}; there are {}", PARTS.join(", ")));
+    }
+    if !cfg!(target_os = "linux") {
+        return Err("the benchmark reads /proc and runs on Linux only".to_owned());
+    }
+    match &arguments.ephemwork {
+        None => build_and_become(host),
+        Some(ephemwork) => {
+            let programs = Programs {
+                ephemwork: ephemwork.clone(),
+                xtask: host.executable.clone(),
+            };
+            let directory = PathBuf::from(host.variable("TMPDIR").unwrap_or("/tmp"));
+            let directory = directory.join(format!("ephemwork-bench-{}", std::process::id()));
+            clean_up_on_every_way_out(&directory)?;
+            let result = measure(arguments, &programs, &directory);
+            fs::remove_dir_all(&directory).ok();
+            result
+        }
+    }
+}
+
+/// Builds both programs as they are to be measured, and replaces this process by the one that measures.
+fn build_and_become(host: &Host) -> Result<(), String> {
+    use std::os::unix::process::CommandExt;
+    println!("building with --profile bench");
+    let mut build = Command::new("cargo");
+    build
+        .current_dir(crate::top())
+        .args(["build", "--profile", "bench", "--locked", "--workspace", "--bins"]);
+    build
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit());
+    let output = build.output().map_err(|why| format!("cargo cannot be started: {why}"))?;
+    if !output.status.success() {
+        return Err("the build failed".to_owned());
+    }
+    let built = |name: &str| {
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let messages = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let found = messages
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(str::to_owned));
+        found.ok_or_else(|| format!("cargo built no {name}"))
+    };
+    let mut become_it = Command::new(built("xtask")?);
+    become_it.args(&host.arguments).args(["--ephemwork", &built("ephemwork")?]);
+    Err(format!("the benchmark cannot be started: {}", become_it.exec()))
+}
+
+/// A signal and a panic end all children too; what returns ends its own.
+fn clean_up_on_every_way_out(directory: &Path) -> Result<(), String> {
+    let directory = directory.to_owned();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        process::end_all();
+    }));
+    let watcher = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let signalled = rt::block_on(async { Some(rt::Signals::new().ok()?.next().await) });
+        if let Ok(Some(_)) = signalled {
+            process::end_all();
+            fs::remove_dir_all(&directory).ok();
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "the measuring thread cannot be told to return; its children have ended"
+            )]
+            std::process::exit(130);
+        }
+    });
+    watcher.map(drop).map_err(|why| format!("no thread for signals: {why}"))
+}
+
+fn measure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let tempo = if arguments.quick { QUICK } else { FULL };
+    let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
+    let mut report = Report::default();
+    let mut start = Command::new(&programs.xtask);
+    let mut service = Running::start("the service", start.arg("bench-service").stdout(Stdio::piped()))?;
+    let address = service.ready_line()?;
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|why| format!("the service's address {address:?}: {why}"))?;
+    let direct = System {
+        name: report::DIRECT,
+        edge: address,
+        tag: "alice:api".to_owned(),
+        bastion: vec![service.pid()],
+        laptop: Vec::new(),
+    };
+    let product = Product::start(&directory.join("product"), address, programs)?;
+    let peer = match peer::missing() {
+        None => Some(peer::Peer::start(&directory.join("peer"), address, &arguments.nginx_workers)?),
+        Some(missing) => {
+            report.skip(&format!("nginx and OpenSSH: {missing}"));
+            None
+        }
+    };
+    let mut systems = vec![product.system()];
+    systems.extend(peer.iter().flat_map(peer::Peer::systems));
+    let say = |part: &str| println!("{part} ...");
+    if wanted("requests") {
+        say("1 KiB requests at concurrency 1, 16, 64");
+        parts::requests(&systems, &direct, &tempo, &mut report)?;
+    }
+    if wanted("bulk") {
+        say("200 MB down and up");
+        parts::bulk(&systems, &direct, &tempo, &mut report)?;
+    }
+    if wanted("beside") {
+        say("small requests beside two downloads");
+        parts::beside_bulk(&systems, &tempo, &mut report)?;
+    }
+    if wanted("syscalls") {
+        say("system calls");
+        parts::syscalls(&systems, &tempo, directory, &mut report)?;
+    }
+    if wanted("flat") {
+        say("memory over many requests and many aborted ones");
+        parts::flat(&product.system(), &tempo, &mut report)?;
+    }
+    drop(product);
+    if wanted("idle") {
+        say("idle tunnels");
+        let product = Product::start(&directory.join("idle"), address, programs)?;
+        parts::idle(product::NAME, &product.system().bastion, tempo.idle, &mut report, |count| {
+            product.idle(count)
+        })?;
+        if let Some(peer) = &peer {
+            parts::idle(peer::NAGLE, &[peer.sshd()], tempo.peer_idle, &mut report, |count| {
+                peer.idle(count)
+            })?;
+        }
+    }
+    println!("\n{}", report.table());
+    save(arguments, &report)
+}
+
+fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {
+    let first_line = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
+    };
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map(|rest| rest.trim_start_matches([':', '\t', ' ']));
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let about = json!({
+        "date": now,
+        "quick": arguments.quick,
+        "program": ephemwork::version("ephemwork"),
+        "nginx": first_line("/usr/sbin/nginx", "-v"),
+        "openssh": first_line("ssh", "-V"),
+        "cpu": cpu,
+        "cores": std::thread::available_parallelism().map(usize::from).ok(),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
+    });
+    let directory = crate::top().join("target/bench");
+    let file = directory.join(format!("{}.json", now.replace(':', "-")));
+    let text = serde_json::to_string_pretty(&report.json(about)).map_err(|why| why.to_string())?;
+    let written = fs::create_dir_all(&directory).and_then(|()| fs::write(&file, text + "\n"));
+    written.map_err(|why| format!("{}: {why}", file.display()))?;
+    println!("written to {}", file.display());
+    Ok(())
+}
