@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use flat::flat;
+pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub use url::{BadUrl, Scheme, StagingUrl};

@@ -3,6 +3,7 @@
 //! Each case runs through the public parser; `through_the_executable` shows that `ephemwork up` prints the same and exits with 3.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use ephemwork::config::{self, Config, Table};
 use ephemwork::fuzzing;
@@ -28,6 +29,38 @@ fn every_mistake_is_named_where_it_stands() {
         let expected: Vec<String> = expected.iter().map(|line| line.replace('…', KNOWN)).collect();
         let found = load(text).expect_err(text);
         assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
+fn through_the_executable() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ephemwork.toml");
+    for (text, expected) in CASES {
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_ephemwork"))
+            .args(["up", "api"])
+            .current_dir(directory.path())
+            .env("EPHEMWORK_HOME", directory.path().join("home"))
+            .env("EPHEMWORK_USER", "alice")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{text}\n{told}");
+        let found: Vec<&str> = told
+            .lines()
+            .filter_map(|line| line.split_once("ephemwork.toml:"))
+            .map(|(_, line)| line)
+            .collect();
+        // The first is the sentence that says how many there are.
+        let found = found
+            .iter()
+            .copied()
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+            .collect::<Vec<_>>();
+        let expected: Vec<String> = expected.iter().map(|line| line.replace('…', KNOWN)).collect();
+        assert_eq!(found, expected, "{text}\n{told}");
     }
 }
 
