@@ -33,7 +33,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use argh::FromArgs as _;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::bastiond::admin::Door;
 use crate::bastiond::authorize::Authorized;
@@ -44,8 +43,9 @@ use crate::bastiond::state::{Addresses, Beginning, Daemon};
 use crate::bastiond::store::Store;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
+use crate::log::{self, LevelFilter};
+use crate::protocol;
 use crate::rt::{self, Signal, Signals};
-use crate::{log, protocol};
 
 /// What the daemon calls itself.
 const NAME: &str = "ephemwork-bastiond";
