@@ -236,7 +236,10 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<rt::TcpListener> {
         let (exit, hint) = if taken {
             (
                 Exit::Conflict,
-                format!("find out who listens there (ss -ltnp), or give {flag} another port"),
+                format!(
+                    "see who listens there (lsof -nP -iTCP:{}), or give {flag} another port",
+                    address.port()
+                ),
             )
         } else {
             (
