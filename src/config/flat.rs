@@ -86,11 +86,9 @@ fn one<'v>(value: &'v DeValue<'_>) -> Option<Cow<'v, str>> {
 mod tests {
     use super::*;
 
-    /// Keys, values and lines; or the lines of mistakes and a part of each.
-    type Expected<'a> = Result<&'a [(&'a str, &'a [&'a str], usize)], &'a [(usize, &'a str)]>;
-
     #[test]
     fn files() {
+        type Expected<'a> = Result<&'a [(&'a str, &'a [&'a str], usize)], &'a [(usize, &'a str)]>;
         let check = |text: &str, expected: Expected<'_>| {
             let found = flat(text, &["http", "lease", "cors_origin", "local"]);
             match (found, expected) {

@@ -1,9 +1,10 @@
 //! The state with a real store and lanes that go nowhere.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::*;
-use crate::bastiond::lane::LaneKind;
+use crate::bastiond::lane::{Carrier, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Texts;
 use crate::protocol::{self, Claim, Event, SessionState};
@@ -29,9 +30,18 @@ fn daemon(directory: &Path) -> Arc<Daemon> {
     })
 }
 
-fn lane(daemon: &Daemon, user: &str, kind: LaneKind) -> Arc<Lane> {
-    let user = User::parse(user).unwrap();
-    let lane = Arc::new(Lane::stub(daemon.next_lane_id(), user, kind, "192.0.2.1:5"));
+/// A laptop that is connected and never answers.
+fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
+    let peer = Peer {
+        id: daemon.next_lane_id(),
+        user: User::parse(user).unwrap(),
+        address: "192.0.2.1:5".to_owned(),
+        client: "test".to_owned(),
+        since: NOW,
+    };
+    // Nobody ends the connection when the lane asks for it: there is none.
+    let (end, _) = smol::channel::bounded(1);
+    let lane = Arc::new(Lane::new(peer, Carrier::Laptop(OnceLock::new()), end));
     daemon.lane_up(lane.clone());
     lane
 }
@@ -71,7 +81,7 @@ fn a_session_comes_goes_and_is_remembered() {
     run(async {
         let first = daemon(directory.path());
         assert_eq!(way(&first, "alice:api"), "unknown");
-        let one = lane(&first, "alice", LaneKind::Laptop);
+        let one = lane(&first, "alice");
         let claimed = first.claim(&one.user, &wish("api", "desk"), &one).await.unwrap();
         assert!(!claimed.resumed && claimed.token.len() == 32);
         assert_eq!(way(&first, "alice:api"), "lane");
@@ -84,7 +94,7 @@ fn a_session_comes_goes_and_is_remembered() {
         std::fs::copy(directory.path().join("sessions.redb"), image.join("sessions.redb")).unwrap();
         let second = daemon(&image);
         assert_eq!(way(&second, "alice:api"), "away");
-        let two = lane(&second, "alice", LaneKind::Laptop);
+        let two = lane(&second, "alice");
         let stranger = second.claim(&two.user, &wish("api", "sofa"), &two).await.unwrap_err();
         assert_eq!(
             (stranger.status, stranger.refusal.holder.unwrap().host.as_str()),
@@ -116,8 +126,8 @@ fn whoever_loses_a_tag_is_told() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let daemon = daemon(directory.path());
-        let old = lane(&daemon, "alice", LaneKind::Laptop);
-        let new = lane(&daemon, "alice", LaneKind::Laptop);
+        let old = lane(&daemon, "alice");
+        let new = lane(&daemon, "alice");
         daemon.claim(&old.user, &wish("api", "desk"), &old).await.unwrap();
         let refused = daemon.claim(&new.user, &wish("api", "sofa"), &new).await.unwrap_err();
         assert_eq!(refused.refusal.holder.unwrap().address.as_deref(), Some("192.0.2.1:5"));
@@ -146,7 +156,7 @@ fn a_hold_ends_with_the_first_change() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let daemon = daemon(directory.path());
-        let one = lane(&daemon, "alice", LaneKind::Laptop);
+        let one = lane(&daemon, "alice");
         // Nothing to wait for: an unknown tag, a live one.
         daemon.hold(&tag("alice:api")).await;
         daemon.claim(&one.user, &wish("api", "desk"), &one).await.unwrap();
@@ -154,7 +164,7 @@ fn a_hold_ends_with_the_first_change() {
         daemon.lane_down(one.id).await;
         // Made before the change and polled after it: no wakeup is lost.
         let (held, other) = (daemon.hold(&tag("alice:api")), daemon.hold(&tag("alice:api")));
-        let two = lane(&daemon, "alice", LaneKind::Laptop);
+        let two = lane(&daemon, "alice");
         assert!(
             rt::timeout(Duration::from_millis(20), other).await.is_none(),
             "another lane's coming is no change of this tag"
@@ -173,7 +183,7 @@ fn a_claim_is_not_cut_in_the_middle() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let daemon = daemon(directory.path());
-        let one = lane(&daemon, "alice", LaneKind::Laptop);
+        let one = lane(&daemon, "alice");
         let changed = daemon.changed();
         {
             let wish = wish("api", "desk");
@@ -198,10 +208,7 @@ fn the_emptiest_lane_is_picked() {
     let directory = tempfile::tempdir().unwrap();
     run(async {
         let daemon = daemon(directory.path());
-        let lanes = [
-            lane(&daemon, "alice", LaneKind::Laptop),
-            lane(&daemon, "alice", LaneKind::Laptop),
-        ];
+        let lanes = [lane(&daemon, "alice"), lane(&daemon, "alice")];
         let token = daemon
             .claim(&lanes[0].user, &wish("api", "desk"), &lanes[0])
             .await
