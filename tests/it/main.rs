@@ -12,6 +12,7 @@ mod corpus;
 mod crash;
 mod daemon;
 mod devservers;
+mod directory;
 mod doors;
 mod framing;
 mod grpc;
