@@ -5,11 +5,14 @@
 )]
 
 mod bulk;
+mod children;
 mod config;
 mod crash;
 mod daemon;
+mod demo;
 mod devservers;
 mod doors;
+mod down;
 mod framing;
 mod grpc;
 mod http2;
@@ -27,5 +30,6 @@ mod streaming;
 mod support;
 mod syscalls;
 mod takeover;
+mod up;
 mod ways;
 mod websocket;
