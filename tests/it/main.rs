@@ -6,7 +6,10 @@
 
 mod bulk;
 mod children;
+mod completions;
 mod config;
+mod config_cases;
+mod corpus;
 mod crash;
 mod daemon;
 mod demo;
@@ -20,6 +23,7 @@ mod init;
 mod isolation;
 mod laptop;
 mod lease;
+mod names;
 mod openssh;
 mod peers_alone;
 mod preflight;
