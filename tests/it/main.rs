@@ -14,6 +14,7 @@ mod crash;
 mod daemon;
 mod demo;
 mod devservers;
+mod directory;
 mod doors;
 mod down;
 mod framing;
