@@ -85,8 +85,8 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     smol::future::or(accepting, daemon.drain_begins()).await;
     drop(listener);
     drop(alive);
-    // Ends with an error when no sender is left: nothing is ever sent.
-    drop(all_ended.recv().await);
+    // Nothing is ever sent: it ends when no sender is left.
+    while all_ended.recv().await.is_ok() {}
 }
 
 /// One client connection from its first byte to its last.
@@ -190,7 +190,11 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) ->
             Some(tag)
         }
         None if route::is_preflight(request.method(), headers) => {
-            match edge.daemon.only_session().or_else(|| edge.origins.only(headers, Instant::now())) {
+            match edge
+                .daemon
+                .only_session()
+                .or_else(|| edge.origins.only(headers, Instant::now()))
+            {
                 Some(tag) => Some(tag),
                 None => {
                     let trusted = edge.daemon.tunables();

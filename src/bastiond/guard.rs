@@ -118,7 +118,10 @@ impl Guard {
                     Verdict::Pass(2)
                 }
                 [b'\r'] => Verdict::More,
-                _ => refuse("bad-chunk", "a chunk of the body is longer than its size says, or does not end with CR LF"),
+                _ => refuse(
+                    "bad-chunk",
+                    "a chunk of the body is longer than its size says, or does not end with CR LF",
+                ),
             },
             State::Trailers(passed) => self.trailer(bytes, passed),
             State::Opaque => Verdict::Pass(bytes.len()),
@@ -176,7 +179,9 @@ impl Guard {
         }
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (digits, extension) = line.split_at(digits);
-        let size = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let Some(size) = size.filter(|_| digits.len() <= 16) else {
             return refuse("bad-chunk", "a chunk's size is not a hexadecimal number");
         };
@@ -184,13 +189,21 @@ impl Guard {
         if !extended {
             return refuse("bad-chunk", "what follows a chunk's size is not a chunk extension");
         }
-        self.state = if size == 0 { State::Trailers(0) } else { State::ChunkData(size) };
+        self.state = if size == 0 {
+            State::Trailers(0)
+        } else {
+            State::ChunkData(size)
+        };
         Verdict::Pass(end + 1)
     }
 
     fn trailer(&mut self, bytes: &[u8], passed: usize) -> Verdict {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            return if passed + bytes.len() > MAX_TRAILERS { Verdict::Refuse(TOO_LARGE) } else { Verdict::More };
+            return if passed + bytes.len() > MAX_TRAILERS {
+                Verdict::Refuse(TOO_LARGE)
+            } else {
+                Verdict::More
+            };
         };
         let Some(line) = bytes[..end].strip_suffix(b"\r") else {
             return refuse("bad-trailer", "a trailer ends with a bare LF");
@@ -233,7 +246,9 @@ fn frame(head: &[u8]) -> Result<State, Refusal> {
     if bare_line_end(head, true) {
         return Err(bad("bare-line-end", "a line of the head ends with a bare CR or LF"));
     }
-    let mut lines = head[..head.len() - 4].split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = head[..head.len() - 4]
+        .split(|&byte| byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let newer = request_line(lines.next().unwrap_or_default())?;
     let mut length = None;
     let (mut chunked, mut hosts, mut upgrade, mut count) = (false, 0, false, 0);
@@ -271,7 +286,10 @@ fn frame(head: &[u8]) -> Result<State, Refusal> {
         return Err(bad("no-host", "the request is HTTP/1.1 and has no Host header"));
     }
     match (chunked, length) {
-        (true, Some(_)) => Err(bad("length-and-encoding", "the request has both Content-Length and Transfer-Encoding")),
+        (true, Some(_)) => Err(bad(
+            "length-and-encoding",
+            "the request has both Content-Length and Transfer-Encoding",
+        )),
         (true, None) if !newer => Err(bad("bad-encoding", "the request is HTTP/1.0 and has a Transfer-Encoding")),
         _ if upgrade => Ok(State::Opaque),
         (true, None) => Ok(State::ChunkSize),
@@ -315,7 +333,10 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     };
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
-        return Err(bad("bad-header", "a header's name is empty, or has a character that is not allowed in it"));
+        return Err(bad(
+            "bad-header",
+            "a header's name is empty, or has a character that is not allowed in it",
+        ));
     }
     if !value.iter().all(|&byte| is_field_byte(byte)) {
         return Err(bad("bad-header", "a header's value has a control character"));
@@ -328,7 +349,10 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(WRONG);
     }
-    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or(WRONG)
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or(WRONG)
 }
 
 /// Whether a CR or LF stands alone; in a part of a head (not `whole`) a CR at its end may still get its LF.
@@ -390,21 +414,47 @@ mod tests {
         whole("GET / HTTP/1.0\r\n\r\n");
         whole("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost:\ta \r\n\r\n");
         whole("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        whole("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        whole(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        );
         whole("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x00\x01\r\n\r\n");
         whole("GET / HTTP/1.1\r\nHost: a\r\nX: caf\u{e9}\r\n\r\n");
 
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "two-lengths");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n", "two-lengths");
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "two-lengths",
+        );
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n",
+            "two-lengths",
+        );
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n", "bad-length");
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", "bad-length");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "bad-length");
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "bad-length",
+        );
         refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", "bad-length");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "length-and-encoding");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", "length-and-encoding");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "bad-encoding");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "bad-encoding");
-        refused("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", "two-encodings");
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "length-and-encoding",
+        );
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+            "length-and-encoding",
+        );
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            "bad-encoding",
+        );
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "bad-encoding",
+        );
+        refused(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "two-encodings",
+        );
         refused("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "bad-encoding");
         refused("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", "folded-header");
         refused("GET / HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", "bad-header");

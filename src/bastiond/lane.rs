@@ -1,6 +1,6 @@
 //! One SSH connection that can carry requests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -136,5 +136,4 @@ impl Lane {
         Box::leak(Box::new(ended));
         Lane::new(peer, carrier, end)
     }
-
 }

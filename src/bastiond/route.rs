@@ -34,7 +34,9 @@ pub(crate) fn tag(headers: &HeaderMap) -> Result<Option<Tag>, BadHeader> {
     }
     match first {
         None => Ok(None),
-        Some(value) => Tag::parse(value).map(Some).map_err(|why| BadHeader::Tag(value.to_owned(), why)),
+        Some(value) => Tag::parse(value)
+            .map(Some)
+            .map_err(|why| BadHeader::Tag(value.to_owned(), why)),
     }
 }
 
@@ -44,7 +46,9 @@ pub(crate) fn upgrade(head: &request::Parts) -> Option<&str> {
         return None;
     }
     let asked = head.headers.get_all(header::CONNECTION).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")))
+        value
+            .to_str()
+            .is_ok_and(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")))
     });
     let token = head.headers.get(header::UPGRADE)?.to_str().ok()?;
     // h2c by upgrade is not offered (RFC 9113, section 3.1 removed it); the request is an ordinary one then.
@@ -57,7 +61,9 @@ pub(crate) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         && headers.contains_key(header::ORIGIN)
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
         && headers.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(name::HEADER)))
+            value
+                .to_str()
+                .is_ok_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(name::HEADER)))
         })
 }
 
@@ -108,11 +114,20 @@ mod tests {
         check(&[b" alice:api\t"], Ok(Some("alice:api")));
         check(&[b"alice:api", b"alice:api"], Ok(Some("alice:api")));
         check(&[b"alice:api, alice:api"], Ok(Some("alice:api")));
-        check(&[b"alice:api", b"bob:api"], Err(BadHeader::Two("alice:api".into(), "bob:api".into())));
-        check(&[b"alice:api,bob:api"], Err(BadHeader::Two("alice:api".into(), "bob:api".into())));
+        check(
+            &[b"alice:api", b"bob:api"],
+            Err(BadHeader::Two("alice:api".into(), "bob:api".into())),
+        );
+        check(
+            &[b"alice:api,bob:api"],
+            Err(BadHeader::Two("alice:api".into(), "bob:api".into())),
+        );
         check(&[b"alice:api,"], Err(BadHeader::Two("alice:api".into(), String::new())));
         check(&[b""], Err(BadHeader::Tag(String::new(), BadTag::NoColon)));
-        check(&[b"Alice:api"], Err(BadHeader::Tag("Alice:api".into(), BadTag::User(BadName::UpperCase('A', 1)))));
+        check(
+            &[b"Alice:api"],
+            Err(BadHeader::Tag("Alice:api".into(), BadTag::User(BadName::UpperCase('A', 1)))),
+        );
         check(&[b"\xff:api"], Err(BadHeader::NotText));
     }
 
@@ -123,7 +138,10 @@ mod tests {
             head.headers = headers(given);
             assert_eq!(upgrade(&head), expected, "{given:?}");
         };
-        check(&[("connection", b"keep-alive, Upgrade"), ("upgrade", b"websocket")], Some("websocket"));
+        check(
+            &[("connection", b"keep-alive, Upgrade"), ("upgrade", b"websocket")],
+            Some("websocket"),
+        );
         check(&[("connection", b"keep-alive"), ("upgrade", b"websocket")], None);
         check(&[("connection", b"upgrade"), ("upgrade", b"h2c")], None);
         check(&[("connection", b"upgrade")], None);
@@ -134,7 +152,12 @@ mod tests {
     fn rewrites() {
         let check = |uri: &str, host: &'static [u8], target: &str, expected: &str| {
             let (mut head, ()) = http::Request::builder().uri(uri).body(()).unwrap().into_parts();
-            head.headers = headers(&[("host", host), ("expect", b"100-continue"), ("connection", b"x-a"), ("x-a", b"1")]);
+            head.headers = headers(&[
+                ("host", host),
+                ("expect", b"100-continue"),
+                ("connection", b"x-a"),
+                ("x-a", b"1"),
+            ]);
             rewrite(&mut head);
             assert_eq!(head.uri.to_string(), target);
             assert_eq!(head.headers.len(), 1);

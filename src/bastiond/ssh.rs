@@ -75,11 +75,14 @@ impl HostKey {
     /// Reads `host_key` in the state directory, or makes it with mode 0600, and writes `host_key.pub` beside it.
     pub(crate) fn load_or_make(directory: &Path) -> Result<HostKey> {
         let path = directory.join("host_key");
-        let failed = |why: &dyn fmt::Display| Error::new(Exit::Config, format!("the host key {} cannot be used", path.display())).because(why);
+        let failed = |why: &dyn fmt::Display| {
+            Error::new(Exit::Config, format!("the host key {} cannot be used", path.display())).because(why)
+        };
         let key = match fs::read_to_string(&path) {
             Ok(text) => {
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(|why| failed(&why))?;
-                PrivateKey::from_openssh(&text).map_err(|why| failed(&why).hint("move it away, and a new one is made; laptops have to pin it again"))?
+                PrivateKey::from_openssh(&text)
+                    .map_err(|why| failed(&why).hint("move it away, and a new one is made; laptops have to pin it again"))?
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
                 let key = common::new_key("ephemwork-bastiond")?;
@@ -90,7 +93,11 @@ impl HostKey {
             Err(why) => return Err(failed(&why)),
         };
         let key = HostKey(key);
-        fs::write(directory.join("host_key.pub"), format!("{} ephemwork-bastiond\n", key.public())).map_err(|why| failed(&why))?;
+        fs::write(
+            directory.join("host_key.pub"),
+            format!("{} ephemwork-bastiond\n", key.public()),
+        )
+        .map_err(|why| failed(&why))?;
         Ok(key)
     }
 
@@ -103,7 +110,12 @@ impl HostKey {
 /// Writes a secret so that it is there wholly or not at all, and never readable for others.
 fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
     file.write_all(text)?;
     file.sync_all()?;
     fs::rename(&part, path)
@@ -320,7 +332,9 @@ impl Handler {
         if self.forwards.len() >= MAX_FORWARDS {
             return Err(format!("one connection may claim {MAX_FORWARDS} tags at most"));
         }
-        let lane = self.lane(LaneKind::OpenSsh, session).ok_or("this connection is a laptop's; it claims over its control channel")?;
+        let lane = self
+            .lane(LaneKind::OpenSsh, session)
+            .ok_or("this connection is a laptop's; it claims over its control channel")?;
         let Carrier::OpenSsh(forwards) = &lane.carrier else {
             return Err("this connection carries no forwards".to_owned());
         };
@@ -373,7 +387,12 @@ impl server::Handler for Handler {
         Ok(())
     }
 
-    async fn channel_open_session(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle, _: &mut Session) -> Result<(), russh::Error> {
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
         if self.channels.len() >= MAX_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -433,11 +452,19 @@ impl server::Handler for Handler {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        self.refuse(id, session, "there is no shell here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT")
+        self.refuse(
+            id,
+            session,
+            "there is no shell here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
+        )
     }
 
     async fn exec_request(&mut self, id: ChannelId, _: &[u8], session: &mut Session) -> Result<(), russh::Error> {
-        self.refuse(id, session, "no command is run here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT")
+        self.refuse(
+            id,
+            session,
+            "no command is run here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
+        )
     }
 
     async fn pty_request(
@@ -496,7 +523,9 @@ impl server::Handler for Handler {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        reply.reject(prohibited("no socket can be reached through this bastion")).await;
+        reply
+            .reject(prohibited("no socket can be reached through this bastion"))
+            .await;
         Ok(())
     }
 
@@ -616,7 +645,10 @@ impl Forwards {
             port,
             pool: Pool::new(),
         };
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).insert(service.clone(), forward);
+        self.services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(service.clone(), forward);
     }
 
     fn remove(&self, service: &Service) {
@@ -631,7 +663,12 @@ impl Forwards {
 
     /// A new connection to a service.
     pub(crate) async fn connect(&self, service: &Service) -> Result<Connection<Outgoing>, String> {
-        let forward = self.services.lock().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        let forward = self
+            .services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(service)
+            .cloned();
         let (Some(forward), Some(handle)) = (forward, &self.handle) else {
             return Err("the client does not forward this service any more".to_owned());
         };
@@ -641,6 +678,8 @@ impl Forwards {
             Some(Err(why)) => return Err(format!("the client's port does not accept connections: {why}")),
             None => return Err(format!("the client opened no connection within {} s", OPEN_LIMIT.as_secs())),
         };
-        Connection::new(rt::io(channel.into_stream())).await.map_err(|why| why.to_string())
+        Connection::new(rt::io(channel.into_stream()))
+            .await
+            .map_err(|why| why.to_string())
     }
 }

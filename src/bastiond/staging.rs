@@ -51,7 +51,9 @@ impl Staging {
         };
         match http1::answer(&pool, connect, request, None, amend).await {
             Ok(mut response) => {
-                response.headers_mut().insert(own::SERVED_BY, HeaderValue::from_static("staging"));
+                response
+                    .headers_mut()
+                    .insert(own::SERVED_BY, HeaderValue::from_static("staging"));
                 Ok(response)
             }
             Err(why) => {
@@ -79,13 +81,17 @@ impl Staging {
 
     async fn connect(&self, url: &StagingUrl) -> Result<Connection<Outgoing>, String> {
         let connecting = async {
-            let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(|why| why.to_string())?;
+            let stream = TcpStream::connect((url.host.as_str(), url.port))
+                .await
+                .map_err(|why| why.to_string())?;
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true).map_err(|why| why.to_string())?;
             match url.scheme {
                 Scheme::Http => Connection::new(rt::io(stream)).await.map_err(|why| why.to_string()),
                 Scheme::Https => {
-                    let tls = self.tls.get_or_init(|| TlsClient::with_system_roots().map_err(|why| why.to_string()));
+                    let tls = self
+                        .tls
+                        .get_or_init(|| TlsClient::with_system_roots().map_err(|why| why.to_string()));
                     let stream = tls.as_ref().map_err(Clone::clone)?.connect(url.host.as_str(), stream).await;
                     let stream = stream.map_err(|why| why.to_string())?;
                     Connection::new(rt::io(stream)).await.map_err(|why| why.to_string())
@@ -102,5 +108,6 @@ impl Staging {
 /// The URL's host and, unless it is the scheme's own, its port.
 fn authority(url: &StagingUrl) -> String {
     let text = url.to_string();
-    text.split_once("://").map_or_else(|| text.clone(), |(_, authority)| authority.trim_end_matches('/').to_owned())
+    text.split_once("://")
+        .map_or_else(|| text.clone(), |(_, authority)| authority.trim_end_matches('/').to_owned())
 }

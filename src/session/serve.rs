@@ -7,15 +7,15 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::RecvStream;
+use h2::server::SendResponse;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -100,7 +100,10 @@ impl Upstreams {
             requests: AtomicU64::new(0),
             last_error: Mutex::new(None),
         };
-        self.services.write().unwrap_or_else(PoisonError::into_inner).insert(service.clone(), Arc::new(target));
+        self.services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(service.clone(), Arc::new(target));
     }
 
     /// Requests for it are told that it is unknown.
@@ -120,7 +123,11 @@ impl Upstreams {
     }
 
     fn target(&self, service: &Service) -> Option<Arc<Target>> {
-        self.services.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned()
+        self.services
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(service)
+            .cloned()
     }
 
     fn sweep(&self) {
@@ -173,7 +180,11 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
 
 /// Answers one request, whatever happens.
 async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
-    let service = request.headers().get(name::HEADER).and_then(|value| value.to_str().ok()).and_then(|value| Tag::parse(value).ok());
+    let service = request
+        .headers()
+        .get(name::HEADER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| Tag::parse(value).ok());
     let target = service.as_ref().and_then(|tag| upstreams.target(&tag.service));
     let Some(target) = target else {
         let what = match &service {
@@ -228,7 +239,10 @@ impl Target {
         for address in order {
             let attempt = match rt::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
                 Some(attempt) => attempt,
-                None => Err(io::Error::new(io::ErrorKind::TimedOut, format!("not accepted within {} s", CONNECT_LIMIT.as_secs()))),
+                None => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("not accepted within {} s", CONNECT_LIMIT.as_secs()),
+                )),
             };
             match attempt {
                 Ok(stream) => {
@@ -243,13 +257,18 @@ impl Target {
             }
         }
         let why = first.map_or_else(String::new, |why| format!(": {why}"));
-        let what = format!("nothing accepts connections on port {} of the laptop{why}", self.upstream.port);
+        let what = format!(
+            "nothing accepts connections on port {} of the laptop{why}",
+            self.upstream.port
+        );
         Err(Failure::Service(NoAnswer::Refused, what))
     }
 
     async fn connection(&self) -> Result<Connection<Outgoing>, Failure> {
         let stream = self.connect().await?;
-        Connection::new(rt::io(stream)).await.map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
+        Connection::new(rt::io(stream))
+            .await
+            .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
     }
 
     async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
@@ -288,7 +307,9 @@ impl Target {
             .initial_stream_window_size(stream::STREAM_WINDOW)
             .initial_connection_window_size(stream::CONNECTION_WINDOW)
             .handshake(rt::io(stream));
-        let (sender, driver) = handshake.await.map_err(|why| Failure::Service(NoAnswer::Malformed, why.to_string()))?;
+        let (sender, driver) = handshake
+            .await
+            .map_err(|why| Failure::Service(NoAnswer::Malformed, why.to_string()))?;
         rt::spawn(async move {
             if let Err(why) = driver.await {
                 tracing::debug!("h2c connection ended: {why}");
@@ -302,10 +323,18 @@ impl Target {
     /// Extended CONNECT becomes an HTTP/1.1 upgrade, and its bytes go both ways until either side has closed.
     async fn upgrade(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
-        let Some(token) = head.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().to_owned()) else {
-            return Err(Failure::Service(NoAnswer::Unknown, "CONNECT without an upgrade token is not served".to_owned()));
+        let Some(token) = head
+            .extensions
+            .get::<h2::ext::Protocol>()
+            .map(|protocol| protocol.as_str().to_owned())
+        else {
+            return Err(Failure::Service(
+                NoAnswer::Unknown,
+                "CONNECT without an upgrade token is not served".to_owned(),
+            ));
         };
-        let token = HeaderValue::from_str(&token).map_err(|_| Failure::Service(NoAnswer::Unknown, "the upgrade token is none".to_owned()))?;
+        let token = HeaderValue::from_str(&token)
+            .map_err(|_| Failure::Service(NoAnswer::Unknown, "the upgrade token is none".to_owned()))?;
         head.method = Method::GET;
         head.version = Version::HTTP_11;
         set_host(&mut head);
@@ -331,7 +360,9 @@ impl Target {
         head.status = StatusCode::OK;
         head.version = Version::HTTP_2;
         head.headers.insert(HeaderName::from_static(protocol::UPGRADED), token);
-        let mut to_tunnel = respond.send_response(Response::from_parts(head, ()), false).map_err(Failure::of_stream)?;
+        let mut to_tunnel = respond
+            .send_response(Response::from_parts(head, ()), false)
+            .map_err(Failure::of_stream)?;
         let carry = async {
             match upgraded.await {
                 Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, |_, _| {}).await {
@@ -360,7 +391,11 @@ async fn until_unwanted<T>(respond: &mut SendResponse<Bytes>, answer: impl Futur
 }
 
 fn no_head(error: &hyper::Error) -> Failure {
-    let kind = if error.is_parse() { NoAnswer::Malformed } else { NoAnswer::Closed };
+    let kind = if error.is_parse() {
+        NoAnswer::Malformed
+    } else {
+        NoAnswer::Closed
+    };
     let mut text = error.to_string();
     if let Some(source) = std::error::Error::source(error) {
         text = format!("{text}: {source}");
@@ -379,20 +414,27 @@ where
     head.version = Version::HTTP_2;
     head.extensions.clear();
     let end = body.is_end_stream();
-    let mut to_tunnel = respond.send_response(Response::from_parts(head, ()), end).map_err(Failure::of_stream)?;
+    let mut to_tunnel = respond
+        .send_response(Response::from_parts(head, ()), end)
+        .map_err(Failure::of_stream)?;
     if end {
         return Ok(());
     }
     match stream::send_body(body, &mut to_tunnel, |_| {}).await {
         Ok(()) => Ok(()),
-        Err(Unsent::Source(why)) => Err(Failure::Midway(format!("the service broke off in the middle of an answer: {why}"))),
-        Err(Unsent::Stream(_)) => Err(Failure::Unwanted),
+        Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
+            "the service broke off in the middle of an answer: {why}"
+        ))),
+        Err(Unsent::Stream) => Err(Failure::Unwanted),
     }
 }
 
 /// Says that there is no answer. An error means that nobody waits for it.
 fn no_answer(respond: &mut SendResponse<Bytes>, kind: NoAnswer, what: &str) {
-    let head = Response::builder().status(StatusCode::BAD_GATEWAY).header(protocol::NO_ANSWER, kind.as_str()).body(());
+    let head = Response::builder()
+        .status(StatusCode::BAD_GATEWAY)
+        .header(protocol::NO_ANSWER, kind.as_str())
+        .body(());
     if let Ok(head) = head
         && let Ok(mut stream) = respond.send_response(head, false)
         && let Err(why) = stream.send_data(Bytes::copy_from_slice(what.as_bytes()), true)
@@ -429,7 +471,10 @@ fn set_host(head: &mut http::request::Parts) {
 fn absolute(head: &http::request::Parts) -> Result<Uri, Failure> {
     let authority = match head.headers.get(header::HOST) {
         Some(host) => host.as_bytes(),
-        None => head.uri.authority().map_or(&b"localhost"[..], |authority| authority.as_str().as_bytes()),
+        None => head
+            .uri
+            .authority()
+            .map_or(&b"localhost"[..], |authority| authority.as_str().as_bytes()),
     };
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     Uri::builder()

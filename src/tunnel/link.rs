@@ -105,7 +105,9 @@ impl Link {
     async fn call<A: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<A> {
         let broken = |why: String| Error::new(Exit::Unreachable, format!("the bastion did not answer {path}")).because(why);
         let body = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?,
+            Some(body) => {
+                serde_json::to_vec(body).map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?
+            }
             None => Vec::new(),
         };
         let request = Request::builder()
@@ -115,9 +117,17 @@ impl Link {
             .body(Full::new(Bytes::from(body)))
             .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
         let exchange = async {
-            let answer = self.control.clone().send_request(request).await.map_err(|why| why.to_string())?;
+            let answer = self
+                .control
+                .clone()
+                .send_request(request)
+                .await
+                .map_err(|why| why.to_string())?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|why| why.to_string())?;
+            let body = Limited::new(body, MAX_ANSWER)
+                .collect()
+                .await
+                .map_err(|why| why.to_string())?;
             Ok::<_, String>((head.status, body.to_bytes()))
         };
         let answered = smol::future::or(async { Some(rt::timeout(CALL_LIMIT, exchange).await) }, async {
@@ -189,7 +199,9 @@ async fn listen(mut control: http2::SendRequest<Full<Bytes>>, sender: Sender<Eve
     let request = Request::builder().uri("http://bastion/v1/events").body(Full::default());
     let Ok(request) = request else { return };
     // Without the stream the link still works; that it died is told by `ended`.
-    let Ok(answer) = control.send_request(request).await else { return };
+    let Ok(answer) = control.send_request(request).await else {
+        return;
+    };
     if !answer.status().is_success() {
         return;
     }

@@ -215,7 +215,9 @@ impl client::Handler for Handler {
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let text = match &reason {
-            DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => "the bastion ended the connection".to_owned(),
+            DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
+                "the bastion ended the connection".to_owned()
+            }
             DisconnectReason::ReceivedDisconnect(info) => format!("the bastion ended the connection: {}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
             DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
@@ -339,17 +341,29 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str, contr
         }
     };
     let key = PrivateKeyWithHashAlg::new(Arc::clone(&login.key.0), None);
-    let answer = handle.authenticate_publickey(login.user.as_str(), key).await.map_err(|why| unreachable(&why))?;
+    let answer = handle
+        .authenticate_publickey(login.user.as_str(), key)
+        .await
+        .map_err(|why| unreachable(&why))?;
     if !answer.success() {
-        return Err(Error::new(Exit::Unreachable, format!("the bastion does not accept this laptop's key for user {:?}", login.user.as_str()))
-            .because(format!("key {}", login.key.public_line()))
-            .hint("add the key with this user's name to the bastion's authorized keys"));
+        return Err(Error::new(
+            Exit::Unreachable,
+            format!(
+                "the bastion does not accept this laptop's key for user {:?}",
+                login.user.as_str()
+            ),
+        )
+        .because(format!("key {}", login.key.public_line()))
+        .hint("add the key with this user's name to the bastion's authorized keys"));
     }
     let (requests, control) = {
         let requests = subsystem(&handle, requests);
         let control = subsystem(&handle, control);
         let (requests, control) = smol::future::zip(requests, control).await;
-        (requests.map_err(|why| unreachable(&why))?, control.map_err(|why| unreachable(&why))?)
+        (
+            requests.map_err(|why| unreachable(&why))?,
+            control.map_err(|why| unreachable(&why))?,
+        )
     };
     Ok(Connected {
         handle: Handle(handle),
@@ -377,7 +391,10 @@ fn wrong_host_key(pinned: &str, found: &str) -> Error {
         Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
         Err(_) => format!("{pinned:?}, which is not a key"),
     };
-    Error::new(Exit::Unreachable, "the bastion shows another host key than the one that is pinned")
-        .because(format!("pinned {pinned}, shown {found}"))
-        .hint("if the bastion was made anew, pin its new key; otherwise somebody is in between")
+    Error::new(
+        Exit::Unreachable,
+        "the bastion shows another host key than the one that is pinned",
+    )
+    .because(format!("pinned {pinned}, shown {found}"))
+    .hint("if the bastion was made anew, pin its new key; otherwise somebody is in between")
 }

@@ -55,11 +55,6 @@ impl TunnelBody {
             remaining: length,
         }
     }
-
-    /// The stream, for an upgraded connection.
-    pub(crate) fn into_stream(self) -> RecvStream {
-        self.stream
-    }
 }
 
 impl Body for TunnelBody {
@@ -110,12 +105,16 @@ pub(crate) enum Unsent<E> {
     /// The body's source failed.
     Source(E),
     /// The other side does not want it any more, or the lane is gone.
-    Stream(h2::Error),
+    Stream,
 }
 
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
 /// On failure the stream is reset, so that the other side never takes a part for the whole.
-pub(crate) async fn send_body<B>(mut body: B, stream: &mut SendStream<Bytes>, mut sent: impl FnMut(u64)) -> Result<(), Unsent<B::Error>>
+pub(crate) async fn send_body<B>(
+    mut body: B,
+    stream: &mut SendStream<Bytes>,
+    mut sent: impl FnMut(u64),
+) -> Result<(), Unsent<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -129,26 +128,26 @@ where
             }
             Pin::new(&mut body).poll_frame(cx).map(Ok)
         });
-        let frame = match frame.await.map_err(Unsent::Stream)? {
+        let frame = match frame.await.map_err(|_| Unsent::Stream)? {
             Some(Ok(frame)) => frame,
             Some(Err(why)) => {
                 stream.send_reset(Reason::INTERNAL_ERROR);
                 return Err(Unsent::Source(why));
             }
-            None => return stream.send_data(Bytes::new(), true).map_err(Unsent::Stream),
+            None => return stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Stream),
         };
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
                 sent(data.len() as u64);
-                send_data(stream, data, last).await.map_err(Unsent::Stream)?;
+                send_data(stream, data, last).await.map_err(|_| Unsent::Stream)?;
                 if last {
                     return Ok(());
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    return stream.send_trailers(trailers).map_err(Unsent::Stream);
+                    return stream.send_trailers(trailers).map_err(|_| Unsent::Stream);
                 }
             }
         }
@@ -220,7 +219,9 @@ where
         loop {
             buffer.reserve(PIECE);
             let count = reader.read_buf(&mut buffer).await?;
-            send_data(to, buffer.split().freeze(), count == 0).await.map_err(io::Error::other)?;
+            send_data(to, buffer.split().freeze(), count == 0)
+                .await
+                .map_err(io::Error::other)?;
             if count == 0 {
                 return Ok::<_, io::Error>(());
             }
@@ -247,11 +248,18 @@ async fn both(a: impl Future<Output = io::Result<()>>, b: impl Future<Output = i
             result?;
             b_done = true;
         }
-        if until(a_done, b_done) { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if until(a_done, b_done) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     };
     poll_fn(|cx| rest(cx, |a, b| a || b)).await?;
     match rt::timeout(HALF_CLOSED, poll_fn(|cx| rest(cx, |a, b| a && b))).await {
         Some(result) => result,
-        None => Err(io::Error::new(io::ErrorKind::TimedOut, "one side closed its half, the other did not")),
+        None => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "one side closed its half, the other did not",
+        )),
     }
 }

@@ -50,7 +50,13 @@ pub(crate) struct Flight {
 
 impl Flight {
     /// `weight` is what the request is expected to move, in bytes; lanes are chosen by the sum of it.
-    pub(crate) fn begin(daemon: &Arc<Daemon>, lane: &Arc<Lane>, counters: &Arc<Counters>, weight: u64, permit: Option<Permit>) -> Flight {
+    pub(crate) fn begin(
+        daemon: &Arc<Daemon>,
+        lane: &Arc<Lane>,
+        counters: &Arc<Counters>,
+        weight: u64,
+        permit: Option<Permit>,
+    ) -> Flight {
         lane.outstanding.fetch_add(weight, Relaxed);
         counters.in_flight.fetch_add(1, Relaxed);
         Flight {

@@ -28,11 +28,17 @@ const MAX_AGE: &str = "5";
 
 /// Whose tagged requests came from which origin for which host.
 #[derive(Debug, Default)]
-pub(crate) struct Origins(Mutex<HashMap<(Box<[u8]>, Box<[u8]>), Vec<(Tag, Instant)>>>);
+pub(crate) struct Origins(Mutex<HashMap<Pair, Vec<(Tag, Instant)>>>);
 
-fn pair(headers: &HeaderMap) -> Option<(Box<[u8]>, Box<[u8]>)> {
+/// Origin and Host, as they stand in the head.
+type Pair = (Box<[u8]>, Box<[u8]>);
+
+fn pair(headers: &HeaderMap) -> Option<Pair> {
     let origin = headers.get(header::ORIGIN)?.as_bytes().into();
-    let host = headers.get(header::HOST).map(|host| host.as_bytes().into()).unwrap_or_default();
+    let host = headers
+        .get(header::HOST)
+        .map(|host| host.as_bytes().into())
+        .unwrap_or_default();
     Some((origin, host))
 }
 
@@ -58,7 +64,10 @@ impl Origins {
     /// The only tag whose recent requests came from this origin for this host.
     pub(crate) fn only(&self, headers: &HeaderMap, now: Instant) -> Option<Tag> {
         let pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut recent = pairs.get(&pair(headers)?)?.iter().filter(|(_, seen)| now.duration_since(*seen) < RECENT);
+        let mut recent = pairs
+            .get(&pair(headers)?)?
+            .iter()
+            .filter(|(_, seen)| now.duration_since(*seen) < RECENT);
         let (tag, _) = recent.next()?;
         recent.next().is_none().then(|| tag.clone())
     }
@@ -66,10 +75,14 @@ impl Origins {
 
 /// The edge's own answer.
 pub(crate) fn answer(headers: &HeaderMap, trusted: &[String], local: bool) -> Response<EdgeBody> {
-    let origin = headers.get(header::ORIGIN).cloned().unwrap_or(HeaderValue::from_static("null"));
+    let origin = headers
+        .get(header::ORIGIN)
+        .cloned()
+        .unwrap_or(HeaderValue::from_static("null"));
     let text = origin.to_str().unwrap_or_default();
     if !(trusted.iter().any(|known| known == text) || local && is_loopback(text)) {
-        let what = format!("several laptops may be meant by this preflight, and origin {text:?} is not one that the edge answers for");
+        let what =
+            format!("several laptops may be meant by this preflight, and origin {text:?} is not one that the edge answers for");
         return Own::new(StatusCode::FORBIDDEN, "origin-not-allowed", what).response(Format::of(headers));
     }
     let mut response = Response::new(EdgeBody::own(""));

@@ -43,7 +43,10 @@ where
     }
     let mut connection = connect().await.map_err(Unanswered::Connect)?;
     let request = Request::from_parts(head, Outgoing::Empty);
-    let mut response = connection.send(request).await.map_err(|failed| Unanswered::Answer(failed.error))?;
+    let mut response = connection
+        .send(request)
+        .await
+        .map_err(|failed| Unanswered::Answer(failed.error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let response = response.map(|body| AnswerBody::new(body, connection, Pool::new()));
         return Ok(plain(response, flight, true));

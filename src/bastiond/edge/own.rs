@@ -27,7 +27,10 @@ impl Format {
     pub(crate) fn of(headers: &HeaderMap) -> Format {
         let json = headers.get_all(header::ACCEPT).iter().any(|value| {
             value.to_str().is_ok_and(|value| {
-                value.split(',').filter_map(|range| range.split(';').next()).any(|range| range.trim().eq_ignore_ascii_case("application/json"))
+                value
+                    .split(',')
+                    .filter_map(|range| range.split(';').next())
+                    .any(|range| range.trim().eq_ignore_ascii_case("application/json"))
             })
         });
         if json { Format::Json } else { Format::Text }
@@ -92,21 +95,30 @@ impl Own {
     }
 
     pub(crate) fn untagged() -> Own {
-        Own::new(StatusCode::NOT_FOUND, "no-tag", format!("the request has no {HEADER_DISPLAY} header, so no laptop is meant"))
-            .hint(format!("send {HEADER_DISPLAY}: user:service"))
+        Own::new(
+            StatusCode::NOT_FOUND,
+            "no-tag",
+            format!("the request has no {HEADER_DISPLAY} header, so no laptop is meant"),
+        )
+        .hint(format!("send {HEADER_DISPLAY}: user:service"))
     }
 
     pub(crate) fn unknown(tag: &Tag) -> Own {
-        Own::new(StatusCode::NOT_FOUND, "unknown-tag", format!("no laptop serves {tag}")).hint(format!("start it: ephemwork up {}", tag.service))
+        Own::new(StatusCode::NOT_FOUND, "unknown-tag", format!("no laptop serves {tag}"))
+            .hint(format!("start it: ephemwork up {}", tag.service))
     }
 
     pub(crate) fn away(tag: &Tag, held: Duration, retry_after: Duration) -> Own {
-        let what = format!("the laptop of {tag} is away; the request was held for {:.1} s", held.as_secs_f64());
+        let what = format!(
+            "the laptop of {tag} is away; the request was held for {:.1} s",
+            held.as_secs_f64()
+        );
         Own::new(StatusCode::SERVICE_UNAVAILABLE, "reconnecting", what).retry_after(retry_after)
     }
 
     pub(crate) fn crowded(tag: &Tag, what: &str) -> Own {
-        Own::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", format!("{tag} {what}")).retry_after(Duration::from_secs(1))
+        Own::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", format!("{tag} {what}"))
+            .retry_after(Duration::from_secs(1))
     }
 
     pub(crate) fn no_answer(tag: &Tag, kind: NoAnswer, what: &str) -> Own {
@@ -120,7 +132,11 @@ impl Own {
     }
 
     pub(crate) fn lane_lost(tag: &Tag, why: &str) -> Own {
-        Own::new(StatusCode::BAD_GATEWAY, "lane-lost", format!("the connection to the laptop of {tag} broke while it answered: {why}"))
+        Own::new(
+            StatusCode::BAD_GATEWAY,
+            "lane-lost",
+            format!("the connection to the laptop of {tag} broke while it answered: {why}"),
+        )
     }
 
     /// The response.

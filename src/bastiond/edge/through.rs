@@ -26,7 +26,7 @@ use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
 use crate::rt;
 use crate::tunnel::stream::{self, Direction, TunnelBody, Unsent};
-use crate::upstream::{self, Pool, Unanswered};
+use crate::upstream::{Pool, Unanswered};
 
 /// Requests that may wait for one laptop to come back; a browser's page and its retries, not a load test.
 const MAX_HELD: usize = 128;
@@ -116,7 +116,10 @@ async fn hold(edge: &Edge, tag: &Tag) -> Result<(Arc<Lane>, Arc<Counters>), Own>
     let limit = edge.daemon.tunables().hold;
     let metrics = &edge.daemon.metrics;
     let Some(_place) = edge.held.enter(tag) else {
-        return Err(Own::crowded(tag, "is away, and as many requests as are allowed wait for it already"));
+        return Err(Own::crowded(
+            tag,
+            "is away, and as many requests as are allowed wait for it already",
+        ));
     };
     let _held = Gauge::enter(&edge.daemon);
     metrics.holds.fetch_add(1, Ordering::Relaxed);
@@ -164,9 +167,16 @@ async fn tunnel(
     tag: &Tag,
     mut request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Own> {
-    let extended = request.extensions().get::<hyper::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
+    let extended = request
+        .extensions()
+        .get::<hyper::ext::Protocol>()
+        .map(|protocol| protocol.as_str().to_owned());
     if *request.method() == Method::CONNECT && extended.is_none() {
-        return Err(Own::new(StatusCode::METHOD_NOT_ALLOWED, "no-connect", "CONNECT is not served here"));
+        return Err(Own::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "no-connect",
+            "CONNECT is not served here",
+        ));
     }
     let is_http2 = request.version() == Version::HTTP_2;
     let client = hyper::upgrade::on(&mut request);
@@ -193,7 +203,11 @@ async fn tunnel(
     drop(sender);
     let mut upload = None;
     if upgrade.is_none() && !end {
-        let (daemon, lane, counters) = (Arc::clone(&flight.daemon), Arc::clone(&flight.lane), Arc::clone(&flight.counters));
+        let (daemon, lane, counters) = (
+            Arc::clone(&flight.daemon),
+            Arc::clone(&flight.lane),
+            Arc::clone(&flight.counters),
+        );
         upload = Some(rt::spawn(async move {
             let counted = |count| Flight::uploaded(&daemon, &lane, &counters, count);
             // Why it ended is told by the answer, or by its absence.
@@ -265,7 +279,10 @@ fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: F
     if asked {
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     let length = if body.is_end_stream() { Some(0) } else { length };
     Response::from_parts(head, EdgeBody::tunnel(TunnelBody::new(body, length), upload, flight))
 }
@@ -285,8 +302,10 @@ async fn forward(
     };
     let refused = |why: String| Own::no_answer(tag, NoAnswer::Refused, &why);
     let connect = || forwards.connect(&tag.service);
-    super::http1::answer(pool, connect, request, Some(flight), |head| set_tag(head, tag)).await.map_err(|why| match why {
-        Unanswered::Connect(why) => refused(why),
-        Unanswered::Answer(error) => failed(error),
-    })
+    super::http1::answer(pool, connect, request, Some(flight), |head| set_tag(head, tag))
+        .await
+        .map_err(|why| match why {
+            Unanswered::Connect(why) => refused(why),
+            Unanswered::Answer(error) => failed(error),
+        })
 }
