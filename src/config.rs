@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use flat::flat;
+pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub use url::{BadUrl, Scheme, StagingUrl};
@@ -95,9 +96,9 @@ pub enum TunnelKind {
 pub struct ServiceConfig {
     /// Where the service listens on the laptop; not 0, and no other service of the file has it.
     pub port: u16,
-    /// Run once before anything else (install a tool, make a database).
+    /// Run first of the three, before every start (start a database, install a tool).
     pub bootstrap_command: Option<String>,
-    /// Run before every start.
+    /// Run second, before every start.
     pub build_command: Option<String>,
     /// The service itself; without it only `up --no-run` works.
     pub run_command: Option<String>,

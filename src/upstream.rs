@@ -253,7 +253,8 @@ where
             connection.drive(cx);
         }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Poll::Ready(None) = &polled {
+        // A reader that knows the length asks no more when it has it all, and so never sees the end itself.
+        if matches!(&polled, Poll::Ready(None)) || this.body.is_end_stream() {
             this.give_back();
         }
         polled

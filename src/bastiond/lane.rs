@@ -116,24 +116,4 @@ impl Lane {
         // A full or closed channel means that it is ending already.
         self.end.try_send(reason.to_owned()).unwrap_or_default();
     }
-
-    /// A lane of nobody, for tests of what only keeps and counts lanes.
-    #[cfg(test)]
-    pub(crate) fn stub(id: LaneId, user: User, kind: LaneKind, address: &str) -> Lane {
-        let peer = Peer {
-            id,
-            user,
-            address: address.to_owned(),
-            client: "stub".to_owned(),
-            since: 0,
-        };
-        let carrier = match kind {
-            LaneKind::Laptop => Carrier::Laptop(OnceLock::new()),
-            LaneKind::OpenSsh => Carrier::OpenSsh(Forwards::none()),
-        };
-        let (end, ended) = smol::channel::bounded(1);
-        // Kept open: a test looks at what the lane was told.
-        Box::leak(Box::new(ended));
-        Lane::new(peer, carrier, end)
-    }
 }

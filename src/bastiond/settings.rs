@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use argh::FromArgs;
+
 use crate::config;
 pub(crate) use crate::config::StagingUrl;
 use crate::log::Format;
@@ -40,6 +42,95 @@ const KEYS: [&str; 15] = [
     "drain",
     "log_format",
 ];
+
+/// The bastion's daemon: an HTTP edge whose routes are the SSH tunnels of laptops.
+///
+/// A flag wins over the line of the same name in the file of --config.
+#[derive(FromArgs, Clone, Debug)]
+#[argh(
+    example = "{command_name} --http 127.0.0.1:7070 --ssh 127.0.0.1:2222 --state /var/lib/ephemwork",
+    note = "Signals: SIGTERM drains and ends, a second one ends at once; SIGHUP reads keys and --config again.
+EPHEMWORK_LOG sets the log level (error, warn, info, debug, trace)."
+)]
+pub(crate) struct Flags {
+    /// where the edge listens for HTTP, e.g. 0.0.0.0:8080
+    #[argh(option, arg_name = "addr")]
+    http: Option<String>,
+    /// where SSH listens: HOST:PORT or unix:PATH
+    #[argh(option, arg_name = "addr")]
+    ssh: Option<String>,
+    /// directory of host key, sessions and sockets; made when absent
+    #[argh(option, arg_name = "dir")]
+    state: Option<String>,
+    /// who may log in, in OpenSSH's format (default: authorized_keys in the state directory)
+    #[argh(option, arg_name = "file")]
+    authorized_keys: Option<String>,
+    /// the admin's unix socket (default: control.sock in the state directory)
+    #[argh(option, arg_name = "path")]
+    control_socket: Option<String>,
+    /// how long a session outlives its last connection (default 60)
+    #[argh(option, arg_name = "seconds")]
+    lease: Option<String>,
+    /// how long a request waits for its laptop to come back (default 10)
+    #[argh(option, arg_name = "seconds")]
+    hold: Option<String>,
+    /// end after so long without connection and session
+    #[argh(option, arg_name = "seconds")]
+    exit_when_idle: Option<String>,
+    /// a file of settings: NAME = VALUE in TOML, names as the flags' with _ for -
+    #[argh(option, arg_name = "file")]
+    pub(crate) config: Option<String>,
+    /// an origin whose CORS preflights the edge answers itself; may be repeated
+    #[argh(option, arg_name = "origin")]
+    cors_origin: Vec<String>,
+    /// serve one machine's own `ephemwork up`
+    #[argh(switch)]
+    local: bool,
+    /// where untagged requests go (with --local)
+    #[argh(option, arg_name = "url")]
+    staging_url: Option<String>,
+    /// a loopback address for the Prometheus page
+    #[argh(option, arg_name = "addr")]
+    metrics: Option<String>,
+    /// bytes after which an SSH connection exchanges new keys
+    #[argh(option, arg_name = "n")]
+    rekey_bytes: Option<String>,
+    /// how long requests in flight may take after SIGTERM (default 20)
+    #[argh(option, arg_name = "seconds")]
+    drain: Option<String>,
+    /// text, journal or json (default text)
+    #[argh(option, arg_name = "format")]
+    log_format: Option<String>,
+}
+
+impl Flags {
+    /// What the flags say, as texts.
+    pub(crate) fn texts(&self, directory: &Path) -> Texts {
+        let flags = self.clone();
+        let mut texts = Texts::default();
+        let single = [
+            ("http", flags.http),
+            ("ssh", flags.ssh),
+            ("state", flags.state),
+            ("authorized_keys", flags.authorized_keys),
+            ("control_socket", flags.control_socket),
+            ("lease", flags.lease),
+            ("hold", flags.hold),
+            ("exit_when_idle", flags.exit_when_idle),
+            ("local", flags.local.then(|| "true".to_owned())),
+            ("staging_url", flags.staging_url),
+            ("metrics", flags.metrics),
+            ("rekey_bytes", flags.rekey_bytes),
+            ("drain", flags.drain),
+            ("log_format", flags.log_format),
+        ];
+        for (key, value) in single {
+            texts.flag(key, value, directory);
+        }
+        texts.flag("cors_origin", flags.cors_origin, directory);
+        texts
+    }
+}
 
 /// Where SSH listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -177,15 +177,6 @@ impl Daemon {
         tags.next().is_none().then(|| only.clone())
     }
 
-    /// The tags with a live lane, ascending.
-    pub(crate) fn live_tags(&self) -> Vec<Tag> {
-        let table = self.table();
-        let live = table.routes.iter().filter(|(_, way)| !way.lanes.is_empty());
-        let mut tags: Vec<Tag> = live.map(|(tag, _)| tag.clone()).collect();
-        tags.sort();
-        tags
-    }
-
     /// Whether `key` (`ssh-ed25519 AAAA…`, without comment) may log in as `user`.
     pub(crate) fn user_of_key(&self, key: &str, user: &str) -> bool {
         let Ok(user) = User::parse(user) else { return false };

@@ -100,7 +100,16 @@ impl Store {
         rt::unblock(move || store.commit_now(&changes)).await
     }
 
+    /// Closes the file, so that the next open need not repair it.
+    pub(crate) async fn close(&self) {
+        let store = self.clone();
+        rt::unblock(move || drop(store.database.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
+    }
+
     fn commit_now(&self, changes: &[Change]) -> Result<(), String> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let database = match slot.take() {
             Some(database) => database,

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn files() {
-        let check = |text: &str, expected: Result<&[(&str, &[&str], usize)], &[(usize, &str)]>| {
+        type Expected<'a> = Result<&'a [(&'a str, &'a [&'a str], usize)], &'a [(usize, &'a str)]>;
+        let check = |text: &str, expected: Expected<'_>| {
             let found = flat(text, &["http", "lease", "cors_origin", "local"]);
             match (found, expected) {
                 (Ok(found), Ok(expected)) => {

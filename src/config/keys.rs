@@ -45,7 +45,7 @@ pub(super) fn home(key: &str) -> Option<&'static str> {
 
 /// What was probably meant by `text`: the nearest of `candidates` within a third of its length (at least one edit), or
 /// the one that `text` begins (`run` for `run_command`), or the one that begins `text` (`env` for `environment`).
-pub(super) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let plain: String = text.to_lowercase().replace('-', "_");
     let close = candidates
         .iter()

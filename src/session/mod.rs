@@ -1,3 +1,417 @@
-//! One running `up`.
+//! One running `up`: the loop that turns what happens into events, and the machine's answers into acts.
+//!
+//! It decides nothing; `machine` does. Every task that it starts tells the loop through one queue, and ends with it.
 
+pub(crate) mod control;
+mod dotenv;
+mod health;
+pub(crate) mod home;
+pub(crate) mod identity;
+mod lane;
+mod lines;
+pub(crate) mod local;
+pub(crate) mod logs;
+mod machine;
+pub(crate) mod note;
+pub(crate) mod orphans;
+pub(crate) mod plan;
+pub(crate) mod port;
+pub(crate) mod records;
 pub mod serve;
+mod service;
+pub(crate) mod socket;
+pub(crate) mod system;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use smol::channel::{Receiver, Sender};
+
+pub(crate) use lane::Takeover;
+pub(crate) use machine::{Outcome, Restart};
+
+use crate::config;
+use crate::error::{Error, Exit, Result};
+use crate::name::Service;
+use crate::rt::{self, Signal, Signals};
+use control::{Asked, ServiceStatus, Status};
+use lane::{Ask, Lane, Way};
+use machine::{Action, Event, Index, Job, Machine};
+use note::Note;
+use plan::{Plan, Planned, Runner};
+use records::{Records, Up};
+use service::{Course, Order, Running};
+use system::Process;
+
+/// How long goodbyes to the bastion may take at the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What a person is told while an `up` runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    /// Something happened.
+    Note(Note),
+    /// Everything is claimed; the edge listens there.
+    Ready(String),
+    /// A service printed a line.
+    Line(Service, String),
+}
+
+/// Who tells it; a line may wait for a slow terminal there, a note never does.
+pub(crate) type Show = Arc<dyn Fn(Said) + Send + Sync>;
+
+/// What the loop hears.
+enum Heard {
+    Happened(Event),
+    Asked(Asked),
+    Signal(Signal),
+    Time,
+}
+
+/// Runs it to its end. Whatever the outcome, nothing of it runs afterwards.
+pub(crate) async fn run(plan: Plan, signals: &mut Signals, show: Show) -> Outcome {
+    let begin = async { Ok(begin(plan, show).await) };
+    let interrupted = async { Err(signals.next().await) };
+    match smol::future::or(begin, interrupted).await {
+        Ok(Ok(mut session)) => {
+            let outcome = session.serve(signals).await;
+            session.end().await;
+            outcome
+        }
+        Ok(Err(error)) => Outcome::Failed(error),
+        Err(_) => Outcome::Interrupted,
+    }
+}
+
+struct Session {
+    plan: Plan,
+    machine: Machine,
+    show: Show,
+    records: Records,
+    way: Arc<Way>,
+    begun: Instant,
+    since: u64,
+    happened: (Sender<Event>, Receiver<Event>),
+    asked: Receiver<Asked>,
+    socket: std::path::PathBuf,
+    _control: rt::Task<()>,
+    running: BTreeMap<Index, Running>,
+    watched: BTreeMap<Index, rt::Task<()>>,
+    lanes: BTreeMap<u64, Lane>,
+}
+
+/// Cleans up after others, looks whether there is room, and makes the control socket.
+async fn begin(plan: Plan, show: Show) -> Result<Session> {
+    let records = Records::of(&plan.home);
+    for service in orphans::sweep(&records).await? {
+        let text = format!("ended what an earlier up had left running of {service}");
+        show(Said::Note(Note::Warning(text)));
+    }
+    not_up_yet(&records, &plan).await?;
+    if plan.choices.runner == Runner::Us {
+        for planned in &plan.services {
+            port_is_free(planned).await?;
+        }
+    }
+    let own = Process::own();
+    let socket = plan
+        .home
+        .socket(plan.home.root().join("run").join(format!("{}.sock", own.pid)))?;
+    // Another process had this number once.
+    std::fs::remove_file(&socket).ok();
+    let listener = rt::UnixListener::bind(&socket).map_err(|why| {
+        Error::new(
+            Exit::Config,
+            format!("the control socket {} cannot be made", socket.display()),
+        )
+        .because(why)
+    })?;
+    let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
+    let services = tags.iter().map(ToString::to_string).collect();
+    records
+        .add_up(&Up {
+            process: own,
+            socket: socket.clone(),
+            services,
+        })
+        .await?;
+    let (ask, asked) = smol::channel::bounded(16);
+    let way = Way {
+        local: plan.local.clone(),
+        records: records.clone(),
+        machine: identity::machine(),
+        tags,
+        routes: plan.services.iter().map(route).collect(),
+        upstreams: Arc::new(serve::Upstreams::new()),
+        edge: Mutex::new(None),
+    };
+    let jobs = plan.services.iter().map(|planned| Job {
+        service: planned.tag.service.clone(),
+        stages: planned.stages.clone(),
+        health_timeout: planned.config.health_timeout,
+    });
+    let machine = Machine::new(jobs.collect(), plan.choices.restart);
+    Ok(Session {
+        machine,
+        show,
+        records,
+        way: Arc::new(way),
+        begun: Instant::now(),
+        since: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+        happened: smol::channel::unbounded(),
+        asked,
+        socket,
+        _control: rt::spawn(control::serve(listener, ask)),
+        running: BTreeMap::new(),
+        watched: BTreeMap::new(),
+        lanes: BTreeMap::new(),
+        plan,
+    })
+}
+
+async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
+    for (up, _) in control::running(records).await? {
+        let twice = plan
+            .services
+            .iter()
+            .find(|planned| up.services.contains(&planned.tag.to_string()));
+        if let Some(planned) = twice
+            && plan.choices.takeover == Takeover::No
+        {
+            let service = &planned.tag.service;
+            return Err(Error::new(Exit::Conflict, format!("{} is up already", planned.tag))
+                .because(format_args!("process {} of this machine serves it", up.process.pid))
+                .hint(format!("end that one: ephemwork down {service}")));
+        }
+    }
+    Ok(())
+}
+
+async fn port_is_free(planned: &Planned) -> Result<()> {
+    let port = planned.config.port;
+    let Some(taken) = rt::unblock(move || port::taken(port)).await else {
+        return Ok(());
+    };
+    let service = &planned.tag.service;
+    let by = taken
+        .by
+        .unwrap_or_else(|| "a process that the system does not name".to_owned());
+    Err(
+        Error::new(Exit::Conflict, format!("port {port} of service {service} is taken"))
+            .because(format_args!("{by} holds it"))
+            .hint(format!(
+                "end it; or, if it is the service itself: ephemwork up {service} --no-run"
+            )),
+    )
+}
+
+fn route(planned: &Planned) -> serve::Upstream {
+    let protocol = match planned.config.protocol {
+        config::Protocol::Http1 => serve::Protocol::Http1,
+        config::Protocol::H2c => serve::Protocol::H2c,
+    };
+    serve::Upstream {
+        port: planned.config.port,
+        protocol,
+    }
+}
+
+impl Session {
+    async fn serve(&mut self, signals: &mut Signals) -> Outcome {
+        let mut event = Event::Begin;
+        loop {
+            let actions = self.machine.step(event, self.begun.elapsed(), chance());
+            for action in actions {
+                if let Action::End(outcome) = action {
+                    return outcome;
+                }
+                self.act(action);
+            }
+            event = self.next(signals).await;
+        }
+    }
+
+    async fn next(&mut self, signals: &mut Signals) -> Event {
+        loop {
+            let heard = {
+                let signal = async { Heard::Signal(signals.next().await) };
+                let happened = async {
+                    // The session holds a sender itself, so the queue never ends.
+                    self.happened.1.recv().await.map_or(Heard::Time, Heard::Happened)
+                };
+                let asked = async { self.asked.recv().await.map_or(Heard::Time, Heard::Asked) };
+                let time = async {
+                    match self.machine.deadline() {
+                        Some(at) => rt::sleep_until(self.begun + at).await,
+                        None => std::future::pending().await,
+                    }
+                    Heard::Time
+                };
+                smol::future::or(signal, smol::future::or(smol::future::or(happened, asked), time)).await
+            };
+            return match heard {
+                Heard::Happened(event) => event,
+                Heard::Signal(Signal::Interrupt) => Event::Interrupt,
+                Heard::Signal(Signal::Terminate | Signal::Hangup) => Event::Terminate,
+                Heard::Time => Event::Tick,
+                Heard::Asked(Asked::Down(names)) => match self.indices(&names) {
+                    Some(indices) => Event::Down(indices),
+                    None => continue,
+                },
+                Heard::Asked(Asked::Status(reply)) => {
+                    // Who asked may have hung up.
+                    reply.try_send(self.status()).ok();
+                    continue;
+                }
+            };
+        }
+    }
+
+    /// The services with these names; `None` when there are names and none is ours.
+    fn indices(&self, names: &[String]) -> Option<Vec<Index>> {
+        let position = |name: &String| {
+            self.plan
+                .services
+                .iter()
+                .position(|planned| planned.tag.service.as_str() == name)
+        };
+        let found: Vec<Index> = names.iter().filter_map(position).collect();
+        (names.is_empty() || !found.is_empty()).then_some(found)
+    }
+
+    fn teller(&self) -> impl Fn(Event) + Send + Sync + 'static {
+        let happened = self.happened.0.clone();
+        // Closed when the loop has ended, which needs to hear nothing more.
+        move |event| drop(happened.try_send(event))
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Spawn(index, stage) => self.spawn(index, stage),
+            Action::Stop(index) => self.running.get(&index).into_iter().for_each(Running::stop),
+            Action::Kill(index) => self.running.get(&index).into_iter().for_each(Running::kill),
+            Action::Watch(index) => self.watch(index),
+            Action::Unwatch(index) => drop(self.watched.remove(&index)),
+            Action::Connect(link) => {
+                let lane = Lane::open(self.way.clone(), link, self.teller());
+                self.lanes.insert(link, lane);
+            }
+            Action::Claim(link, index) => {
+                // Only the first claim takes over; a laptop that was displaced later does not fight back.
+                let takeover = if self.machine.is_ready() {
+                    Takeover::No
+                } else {
+                    self.plan.choices.takeover
+                };
+                self.ask(link, Ask::Claim(index, takeover));
+            }
+            Action::Release(link, index) => self.ask(link, Ask::Release(index)),
+            Action::Unroute(index) => self.way.upstreams.remove(&self.plan.services[index].tag.service),
+            Action::Tell(Note::Ready) => (self.show)(Said::Ready(self.edge().unwrap_or_default())),
+            Action::Tell(note) => (self.show)(Said::Note(note)),
+            Action::End(_) => {}
+        }
+    }
+
+    fn ask(&self, link: u64, ask: Ask) {
+        if let Some(lane) = self.lanes.get(&link) {
+            lane.ask(ask);
+        }
+    }
+
+    fn spawn(&mut self, index: Index, stage: note::Stage) {
+        let planned = &self.plan.services[index];
+        let order = Order {
+            service: planned.tag.service.clone(),
+            stage,
+            shell: planned.command(stage).to_owned(),
+            directory: planned.config.working_directory.clone(),
+            environment: planned.environment.clone(),
+            stop_timeout: planned.config.stop_timeout,
+        };
+        let log = logs::Log::append(self.plan.home.log(&planned.tag.service));
+        let teller = self.teller();
+        let tell = move |course| {
+            teller(match course {
+                Course::Failed(error) => Event::SpawnFailed(index, error),
+                Course::Exited(status) => Event::Exited(index, status),
+                Course::Gone => Event::Gone(index),
+            });
+        };
+        match service::start(order, self.records.clone(), log, self.show.clone(), tell) {
+            Ok(running) => drop(self.running.insert(index, running)),
+            Err(error) => self.teller()(Event::SpawnFailed(index, error)),
+        }
+    }
+
+    fn watch(&mut self, index: Index) {
+        let config = &self.plan.services[index].config;
+        let check = health::Check {
+            port: config.port,
+            path: config.health_check_path.clone(),
+            protocol: config.protocol,
+        };
+        let (tell, healthy) = (self.teller(), self.teller());
+        let task = rt::spawn(async move {
+            health::wait(check, |why| tell(Event::Unhealthy(index, why))).await;
+            healthy(Event::Healthy(index));
+        });
+        self.watched.insert(index, task);
+    }
+
+    fn edge(&self) -> Option<String> {
+        let edge = self.way.edge.lock().unwrap_or_else(PoisonError::into_inner);
+        edge.as_ref().map(|address| format!("http://{address}"))
+    }
+
+    fn status(&self) -> Status {
+        let services = self.plan.services.iter().enumerate().map(|(index, planned)| {
+            let counters = self.way.upstreams.counters(&planned.tag.service);
+            let state = self.machine.state(index);
+            ServiceStatus {
+                tag: planned.tag.to_string(),
+                service: planned.tag.service.to_string(),
+                state: state.to_owned(),
+                port: planned.config.port,
+                pid: self.running.get(&index).filter(|_| state != "stopped").map(Running::pid),
+                requests: counters.requests,
+                last_error: counters.last_error,
+            }
+        });
+        Status {
+            pid: std::process::id(),
+            user: self.plan.user.to_string(),
+            file: self.plan.config.file.clone(),
+            url: self.edge(),
+            since: self.since,
+            services: services.collect(),
+        }
+    }
+
+    /// Leaves nothing: whatever still runs is killed by being dropped.
+    async fn end(mut self) {
+        self.running.clear();
+        self.watched.clear();
+        let lanes = std::mem::take(&mut self.lanes);
+        rt::timeout(GOODBYE, async {
+            for (_, lane) in lanes {
+                lane.close().await;
+            }
+        })
+        .await;
+        if let Err(why) = self.records.remove_up(std::process::id()).await {
+            // The next sweep finds that nobody lives there.
+            tracing::debug!("{why}");
+        }
+        std::fs::remove_file(&self.socket).ok();
+    }
+}
+
+/// A number from 0 to 1.
+fn chance() -> f64 {
+    let number = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(number) / f64::from(u32::MAX)
+}

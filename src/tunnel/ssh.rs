@@ -2,6 +2,8 @@
 //!
 //! The laptop never serves anything through SSH: every channel that a bastion tries to open is refused.
 
+pub(crate) mod channel;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +13,7 @@ use russh::client::{self, DisconnectReason, Session};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::ssh_key::{self, EcdsaCurve, LineEnding};
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelMsg, ChannelStream, Disconnect, Limits, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Channel, ChannelMsg, Disconnect, Limits, Preferred, SshId, cipher, compression, kex, mac};
 
 use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
@@ -149,7 +151,7 @@ pub struct Login {
 }
 
 /// One of the two channels as a byte stream.
-pub(crate) type ChannelIo = ChannelStream<client::Msg>;
+pub(crate) type ChannelIo = channel::ChannelIo<client::Msg>;
 
 /// An authenticated SSH connection with its two channels open.
 pub(super) struct Connected {
@@ -378,7 +380,7 @@ async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<Chann
     channel.request_subsystem(true, name).await.map_err(|why| why.to_string())?;
     loop {
         match channel.wait().await {
-            Some(ChannelMsg::Success) => return Ok(channel.into_stream()),
+            Some(ChannelMsg::Success) => return Ok(ChannelIo::new(channel)),
             Some(ChannelMsg::WindowAdjusted { .. }) => {}
             Some(ChannelMsg::Failure) => return Err(format!("the bastion has no subsystem {name}; is it an ephemwork bastion?")),
             _ => return Err(format!("the bastion closed the channel for {name}")),

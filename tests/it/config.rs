@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use ephemwork::config::{self, Config};
+use ephemwork::config::{self, Config, Table};
+use proptest::prelude::*;
 
 const FILE: &str = "/w/shop/ephemwork.toml";
 
@@ -391,4 +392,118 @@ fn accepted() {
 fn a_file_that_is_no_config_is_refused_early() {
     let found = load(&"#".repeat(config::MAX_BYTES + 1)).expect_err("too long");
     assert_eq!(found, ["1:1: the file is 1048577 bytes long; at most 1048576 are read"]);
+}
+
+#[test]
+fn the_full_example_loads_and_has_every_key() {
+    let text = include_str!("../../assets/ephemwork.toml");
+    let file = Path::new("assets/ephemwork.toml");
+    let config = config::parse(text, file).unwrap_or_else(|mistakes| panic!("{}", config::render(&mistakes, text, file)));
+    assert_eq!(config.services.len(), 2);
+    for table in [Table::Root, Table::Tunnel, Table::Service] {
+        for key in config::known(table) {
+            let names = |line: &str| {
+                let header = line.trim_matches(['[', ']']).split('.').any(|part| part == *key);
+                line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = ")) || line.starts_with('[') && header
+            };
+            assert!(
+                text.lines().any(names),
+                "assets/ephemwork.toml does not have {key:?} of {table:?}"
+            );
+        }
+    }
+}
+
+/// What an ephemwork.toml is made of, and what breaks it.
+fn fragment() -> impl Strategy<Value = String> {
+    let words = [
+        "[tunnel]",
+        "[service.api]",
+        "[service.",
+        "[[service]]",
+        "[service.\"日本\"]",
+        "port",
+        "env",
+        "type",
+        "listen",
+        "staging_url",
+        "region",
+        "project_name",
+        "health_check_path",
+        "working_directory",
+        "prot",
+        " = ",
+        "=",
+        ".",
+        "8000",
+        "-1",
+        "1e9",
+        "0x",
+        "true",
+        "\"local\"",
+        "\"ec2\"",
+        "\"http://a:b\"",
+        "\"127.0.0.1:0\"",
+        "\"",
+        "'",
+        "\"\"\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "#",
+        "\n",
+        "\r\n",
+        "\r",
+        "\t",
+        " ",
+        "\u{feff}",
+        "\0",
+        "é",
+        "日",
+        "2020-01-01",
+        "\\u00e9",
+    ];
+    prop_oneof![9 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn a_mistake_lies_inside_the_text(fragments in prop::collection::vec(fragment(), 0..60)) {
+        inside(&fragments.concat());
+    }
+
+    #[test]
+    fn a_mistake_lies_inside_any_text(text in any::<String>()) {
+        inside(&text);
+    }
+
+    #[test]
+    fn a_damaged_example_never_panics(cut in any::<prop::sample::Index>(), what in fragment()) {
+        let text = include_str!("../../assets/ephemwork.toml");
+        let at = cut.index(text.len());
+        let at = (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        inside(&format!("{}{what}{}", &text[..at], &text[at..]));
+    }
+}
+
+/// Every mistake can be shown: its line is there, its column is one of its characters or the end; they are in order.
+fn inside(text: &str) {
+    let Err(mistakes) = config::parse(text, Path::new(FILE)) else {
+        return;
+    };
+    assert!(!mistakes.is_empty());
+    assert!(mistakes.is_sorted());
+    let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines: Vec<&str> = plain.split('\n').collect();
+    for mistake in &mistakes {
+        let line = lines.get(mistake.line - 1).unwrap_or_else(|| panic!("{mistake:?}"));
+        let end = line.chars().count() + 1;
+        assert!(
+            (1..=end).contains(&mistake.column) && mistake.column + mistake.width <= end + 1,
+            "{mistake:?} {line:?}"
+        );
+    }
+    assert!(!config::render(&mistakes, text, Path::new(FILE)).is_empty());
 }

@@ -110,6 +110,12 @@ impl Daemon {
         }
     }
 
+    /// Writes the last of the store and closes it.
+    pub(crate) async fn close_store(&self) {
+        let _turn = self.turn.lock().await;
+        self.store.close().await;
+    }
+
     /// Ends every SSH connection.
     pub(crate) fn close_lanes(&self, reason: &str) {
         for lane in self.lanes() {

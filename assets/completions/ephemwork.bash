@@ -1,0 +1,47 @@
+# bash completion of ephemwork. Load it with: source <(ephemwork completions bash)
+_ephemwork() {
+    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb='' index
+    COMPREPLY=()
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+            -*) ;;
+            *) verb=${COMP_WORDS[index]}; break ;;
+        esac
+    done
+    local choices=''
+    case $verb in
+        '') choices='up down status logs init demo completions bastiond --help --version' ;;
+        up)
+            case $previous in
+                --restart) choices='on-failure' ;;
+                *)
+                    choices='--no-run --takeover --detach --restart --json --help'
+                    [[ $word == -* ]] || choices=$("${COMP_WORDS[0]}" completions services 2>/dev/null)
+                    ;;
+            esac
+            ;;
+        down)
+            choices='--json --help'
+            [[ $word == -* ]] || choices=$("${COMP_WORDS[0]}" completions services 2>/dev/null)
+            ;;
+        logs)
+            choices='--follow --help'
+            [[ $word == -* ]] || choices=$("${COMP_WORDS[0]}" completions services 2>/dev/null)
+            ;;
+        status) choices='--all --json --help' ;;
+        init) choices='--stdout --json --help' ;;
+        demo) choices='--once --help' ;;
+        completions) choices='bash zsh fish --help' ;;
+        bastiond)
+            case $previous in
+                --state | --authorized-keys | --control-socket | --config)
+                    COMPREPLY=($(compgen -f -- "$word"))
+                    return
+                    ;;
+            esac
+            choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --exit-when-idle --config --help'
+            ;;
+    esac
+    COMPREPLY=($(compgen -W "$choices" -- "$word"))
+}
+complete -F _ephemwork ephemwork

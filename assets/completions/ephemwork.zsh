@@ -1,0 +1,65 @@
+#compdef ephemwork
+# zsh completion of ephemwork. Load it with: source <(ephemwork completions zsh)
+# or write it to a file called _ephemwork in a directory of $fpath.
+
+_ephemwork_services() {
+    local -a services
+    services=(${(f)"$(_call_program services ephemwork completions services 2>/dev/null)"})
+    _describe -t services 'service' services
+}
+
+_ephemwork() {
+    local curcontext=$curcontext state line
+    local -A opt_args
+    _arguments -C \
+        '--help[show the help]' \
+        '--version[show the version]' \
+        '1:command:->command' \
+        '*::argument:->argument'
+    case $state in
+        command)
+            local -a commands
+            commands=(
+                'up:run services here and send their tagged requests to them'
+                'down:end what up started'
+                'status:show the sessions of this user'
+                'logs:show what a detached service printed'
+                'init:write an ephemwork.toml from what this directory has'
+                'demo:see it work with a small built-in service'
+                'completions:print a shell completion script'
+                'bastiond:run the bastion daemon'
+            )
+            _describe -t commands 'command' commands
+            ;;
+        argument)
+            case $words[1] in
+                up)
+                    _arguments '--no-run[tunnel to a service that already runs]' \
+                        '--takeover[take the tag from another machine of this user]' \
+                        '(-d --detach)'{-d,--detach}'[return when ready]' \
+                        '--restart[restart a service that ends]:when:(on-failure)' \
+                        '--json[print JSON]' '--help[show the help]' '*:service:_ephemwork_services'
+                    ;;
+                down) _arguments '--json[print JSON]' '--help[show the help]' '*:service:_ephemwork_services' ;;
+                logs) _arguments '(-f --follow)'{-f,--follow}'[show what comes]' '--help[show the help]' '*:service:_ephemwork_services' ;;
+                status) _arguments '--all[everyone'\''s sessions]' '--json[print JSON]' '--help[show the help]' ;;
+                init) _arguments '--stdout[print instead of writing]' '--json[print JSON]' '--help[show the help]' ;;
+                demo) _arguments '--once[end after the two requests]' '--help[show the help]' ;;
+                completions) _arguments '--help[show the help]' '1:shell:(bash zsh fish)' ;;
+                bastiond)
+                    _arguments '--http[where the edge listens]:address:' '--ssh[where SSH listens]:address:' \
+                        '--state[the state directory]:directory:_files -/' '--authorized-keys[who may log in]:file:_files' \
+                        '--control-socket[the admin socket]:file:_files' '--lease[how long a session waits]:seconds:' \
+                        '--hold[how long a request waits]:seconds:' '--exit-when-idle[end without sessions]:seconds:' \
+                        '--config[read settings from a file]:file:_files' '--help[show the help]'
+                    ;;
+            esac
+            ;;
+    esac
+}
+
+if [[ ${funcstack[1]} == _ephemwork ]]; then
+    _ephemwork "$@"
+else
+    compdef _ephemwork ephemwork
+fi

@@ -1,0 +1,335 @@
+//! What a peer may ask for on its connection, and what is refused.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, server};
+
+use super::Shared;
+use super::forwards::Forwards;
+use super::laptop;
+use crate::bastiond::lane::{Carrier, Lane, LaneKind, Peer};
+use crate::bastiond::registry::Releaser;
+use crate::bastiond::state::Daemon;
+use crate::name::{Service, Tag, User};
+use crate::protocol::{self, CONTROL_SUBSYSTEM, Claim, REQUESTS_SUBSYSTEM};
+use crate::rt;
+use crate::tunnel::ssh as common;
+use crate::tunnel::ssh::channel::ChannelIo;
+
+/// Session channels of one connection. A laptop needs two.
+const MAX_CHANNELS: usize = 8;
+
+/// Tags that one connection of a stock client may claim.
+const MAX_FORWARDS: usize = 32;
+
+pub(super) struct Handler {
+    daemon: Arc<Daemon>,
+    address: String,
+    user: Option<User>,
+    shared: Arc<Shared>,
+    end: smol::channel::Sender<String>,
+    /// Opened, and nothing asked of them yet.
+    channels: HashMap<ChannelId, Channel<Msg>>,
+    forwards: HashMap<(String, u32), Tag>,
+    next_port: AtomicU32,
+}
+
+impl Handler {
+    pub(super) fn new(daemon: &Arc<Daemon>, address: &str, shared: &Arc<Shared>, end: smol::channel::Sender<String>) -> Handler {
+        Handler {
+            daemon: Arc::clone(daemon),
+            address: address.to_owned(),
+            user: None,
+            shared: Arc::clone(shared),
+            end,
+            channels: HashMap::new(),
+            forwards: HashMap::new(),
+            next_port: AtomicU32::new(1),
+        }
+    }
+
+    /// This connection as a lane; made when it is first used as one.
+    fn lane(&self, kind: LaneKind, session: &mut Session) -> Option<Arc<Lane>> {
+        let mut lane = self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lane.as_ref() {
+            return (lane.kind == kind).then(|| Arc::clone(lane));
+        }
+        let peer = Peer {
+            id: self.daemon.next_lane_id(),
+            user: self.user.clone()?,
+            address: self.address.clone(),
+            client: String::from_utf8_lossy(session.remote_sshid()).trim().to_owned(),
+            since: self.daemon.now(),
+        };
+        let carrier = match kind {
+            LaneKind::Laptop => Carrier::Laptop(OnceLock::new()),
+            LaneKind::OpenSsh => Carrier::OpenSsh(Forwards::of(session.handle())),
+        };
+        let new = Arc::new(Lane::new(peer, carrier, self.end.clone()));
+        tracing::info!(user = %new.user, address = %new.address, client = new.client, "connected");
+        self.daemon.lane_up(Arc::clone(&new));
+        *lane = Some(Arc::clone(&new));
+        Some(new)
+    }
+
+    fn may(&self, user: &str, key: &russh::keys::PublicKey) -> Auth {
+        if self.daemon.user_of_key(&common::public_line(key), user) {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+
+    /// Refuses what a channel asks for, with a reason on its standard error.
+    fn refuse(&mut self, id: ChannelId, session: &mut Session, what: &str) -> Result<(), russh::Error> {
+        self.channels.remove(&id);
+        // OpenSSH's client ends when a request fails; what it shall show comes before.
+        session.extended_data(id, 1, format!("ephemwork-bastiond: {what}\r\n").into_bytes())?;
+        session.channel_failure(id)?;
+        session.exit_status_request(id, 1)?;
+        session.eof(id)?;
+        session.close(id)
+    }
+
+    async fn claim(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<(), String> {
+        let service = match address {
+            "" | "*" | "localhost" | "0.0.0.0" | "::" => return Err("name a service: ssh -R SERVICE:0:localhost:PORT".to_owned()),
+            name => Service::parse(name).map_err(|why| format!("the service {name:?} is wrong: {why}"))?,
+        };
+        if self.forwards.len() >= MAX_FORWARDS {
+            return Err(format!("one connection may claim {MAX_FORWARDS} tags at most"));
+        }
+        let lane = self
+            .lane(LaneKind::OpenSsh, session)
+            .ok_or("this connection is a laptop's; it claims over its control channel")?;
+        let Carrier::OpenSsh(forwards) = &lane.carrier else {
+            return Err("this connection carries no forwards".to_owned());
+        };
+        let number = match *port {
+            0 => self.next_port.fetch_add(1, Ordering::Relaxed),
+            asked => asked,
+        };
+        forwards.add(&service, address, number);
+        let ip = self.address.rsplit_once(':').map_or(self.address.as_str(), |(ip, _)| ip);
+        let claim = Claim {
+            protocol: protocol::VERSION,
+            service: service.as_str().to_owned(),
+            host: format!("openssh@{ip}"),
+            version: lane.client.clone(),
+            token: None,
+            takeover: false,
+            lane: 0,
+        };
+        match self.daemon.claim(&lane.user, &claim, &lane).await {
+            Ok(claimed) => {
+                *port = number;
+                self.forwards.insert((address.to_owned(), number), claimed.tag);
+                Ok(())
+            }
+            Err(refused) => {
+                forwards.remove(&service);
+                Err(refused.refusal.what)
+            }
+        }
+    }
+}
+
+impl server::Handler for Handler {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
+        Ok(self.may(user, offer.public_key))
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        let auth = self.may(user, key.public_key);
+        if auth == Auth::Accept {
+            self.user = User::parse(user).ok();
+        }
+        Ok(auth)
+    }
+
+    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+        self.shared.authenticated.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if self.channels.len() >= MAX_CHANNELS {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.channels.insert(channel.id(), channel);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, id: ChannelId, _: &mut Session) -> Result<(), russh::Error> {
+        self.channels.remove(&id);
+        Ok(())
+    }
+
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), russh::Error> {
+        if name != REQUESTS_SUBSYSTEM && name != CONTROL_SUBSYSTEM {
+            return self.refuse(id, session, &format!("there is no subsystem {name:?} here"));
+        }
+        let Some(lane) = self.lane(LaneKind::Laptop, session) else {
+            return self.refuse(id, session, "this connection claims by forwarding; it has no subsystems");
+        };
+        let Some(channel) = self.channels.remove(&id) else {
+            return session.channel_failure(id);
+        };
+        let stream = ChannelIo::new(channel);
+        session.channel_success(id)?;
+        if name == REQUESTS_SUBSYSTEM {
+            rt::spawn(laptop::carry(stream, lane)).detach();
+        } else {
+            rt::spawn(laptop::control(stream, lane, Arc::clone(&self.daemon))).detach();
+        }
+        Ok(())
+    }
+
+    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {
+        match self.claim(address, port, session).await {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                // A refused forward carries no text; a message for the client's log does (RFC 4253, section 11.3).
+                tracing::info!(address = self.address, "claim of {address:?} refused: {why}");
+                session.debug(true, &format!("ephemwork-bastiond: {why}"), "en")?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, russh::Error> {
+        let Some(tag) = self.forwards.remove(&(address.to_owned(), port)) else {
+            return Ok(false);
+        };
+        let lane = self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(lane) = lane else { return Ok(false) };
+        if let Carrier::OpenSsh(forwards) = &lane.carrier {
+            forwards.remove(&tag.service);
+        }
+        Ok(self.daemon.release(&tag, None, Releaser::Lane(lane.id)).await.is_ok())
+    }
+
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        self.refuse(
+            id,
+            session,
+            "there is no shell here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
+        )
+    }
+
+    async fn exec_request(&mut self, id: ChannelId, _: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+        self.refuse(
+            id,
+            session,
+            "no command is run here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
+        )
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(russh::Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn env_request(&mut self, id: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), russh::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn x11_request(
+        &mut self,
+        id: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(id)
+    }
+
+    async fn agent_request(&mut self, id: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+        session.channel_failure(id)?;
+        Ok(false)
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(prohibited("nothing can be reached through this bastion")).await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply
+            .reject(prohibited("no socket can be reached through this bastion"))
+            .await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(prohibited("there is no X11 forwarding here")).await;
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(prohibited("only the bastion opens forwarded connections")).await;
+        Ok(())
+    }
+}
+
+/// SSH_OPEN_ADMINISTRATIVELY_PROHIBITED (RFC 4254, section 5.1) with a text.
+fn prohibited(reason: &str) -> ChannelOpenFailure {
+    ChannelOpenFailure::Other {
+        code: 1,
+        reason: reason.to_owned(),
+    }
+}

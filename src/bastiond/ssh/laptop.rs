@@ -1,0 +1,59 @@
+//! The two channels of an ephemwork laptop.
+
+use std::sync::Arc;
+
+use russh::server::Msg;
+
+use crate::bastiond::control::{self, Caller};
+use crate::bastiond::lane::{Carrier, Lane};
+use crate::bastiond::state::Daemon;
+use crate::rt;
+use crate::tunnel::ssh::channel::ChannelIo;
+use crate::tunnel::stream;
+
+/// Calls of the control API at once on one connection.
+const MAX_CALLS: u32 = 32;
+
+/// HTTP/2 to the laptop, until its channel ends.
+pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
+    let handshake = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(stream::STREAM_WINDOW)
+        .initial_connection_window_size(stream::CONNECTION_WINDOW)
+        .initial_max_send_streams(stream::MAX_STREAMS as usize)
+        .max_frame_size(stream::FRAME)
+        .max_header_list_size(stream::MAX_HEAD)
+        .max_send_buffer_size(stream::SEND_BUFFER)
+        .handshake(channel);
+    let result = match handshake.await {
+        Ok((sender, driver)) => {
+            if let Carrier::Laptop(requests) = &lane.carrier
+                && requests.set(sender).is_err()
+            {
+                lane.close("it opened the requests channel twice");
+                return;
+            }
+            driver.await
+        }
+        Err(why) => Err(why),
+    };
+    match result {
+        Ok(()) => lane.close("its requests channel was closed"),
+        Err(why) => lane.close(&format!("its requests channel failed: {why}")),
+    }
+}
+
+/// The control API for one laptop, until its channel ends.
+pub(super) async fn control(channel: ChannelIo<Msg>, lane: Arc<Lane>, daemon: Arc<Daemon>) {
+    let service = hyper::service::service_fn(|request| {
+        let answer = control::answer(Arc::clone(&daemon), Caller::Lane(Arc::clone(&lane)), request);
+        async { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let serving = hyper::server::conn::http2::Builder::new(rt::HyperExecutor)
+        .timer(rt::HyperTimer)
+        .max_concurrent_streams(MAX_CALLS)
+        .serve_connection(rt::io(channel), service);
+    if let Err(why) = serving.await {
+        tracing::debug!(user = %lane.user, "control channel ended: {why}");
+    }
+}

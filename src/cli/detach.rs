@@ -1,0 +1,138 @@
+//! `up --detach`: another of this program does the work in a session of its own; this one shows what it prints until it is ready or failed.
+
+use std::io::Read;
+use std::process::{ChildStdout, Command, Stdio};
+
+use crate::error::{Error, Exit, Result};
+use crate::host::Host;
+use crate::rt::{self, Signal};
+use crate::session::home::Home;
+use crate::session::system::Process;
+
+use super::say;
+
+/// Set for the one in the background.
+const VARIABLE: &str = "EPHEMWORK_DETACHED";
+/// What the one in the background prints when everything is ready; no text for people begins like it.
+pub(super) const READY: &str = "\0ready\n";
+/// What is read at once, in bytes.
+const BUFFER: usize = 16 * 1024;
+/// How many pieces of output wait to be shown.
+const QUEUE: usize = 16;
+
+/// Whether this process is the one in the background.
+pub(super) fn is_detached(host: &Host) -> bool {
+    host.variable(VARIABLE).is_some()
+}
+
+/// In the background: leaves the terminal. Returns the host as the services are to see it.
+pub(super) fn begin(host: &Host) -> Option<Host> {
+    let mut own = is_detached(host).then(|| host.clone())?;
+    own.environment.remove(std::ffi::OsStr::new(VARIABLE));
+    // It fails only for a process that leads a group already, which no terminal signals either.
+    rustix::process::setsid().ok();
+    Some(own)
+}
+
+/// In the foreground.
+pub(super) async fn run(host: &Host) -> Result<Exit> {
+    let mut signals = super::up::signals()?;
+    let home = Home::open(host)?;
+    let failed = |why: std::io::Error| Error::new(Exit::Bug, "ephemwork cannot be started in the background").because(why);
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(home.detached_log())
+        .map_err(failed)?;
+    let mut child = Command::new(&host.executable)
+        .args(&host.arguments)
+        .env_clear()
+        .envs(&host.environment)
+        .env(VARIABLE, "1")
+        .current_dir(&host.directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(failed)?;
+    let background = Process::of(child.id());
+    let output = child
+        .stdout
+        .take()
+        .ok_or_else(|| Error::new(Exit::Bug, "a pipe is missing"))?;
+    let (send, pieces) = smol::channel::bounded(QUEUE);
+    std::thread::Builder::new()
+        .name("background".to_owned())
+        .spawn(move || relay(output, &send))
+        .map_err(failed)?;
+    let mut shown: Vec<u8> = Vec::new();
+    loop {
+        let piece = async { Ok(pieces.recv().await) };
+        let signal = async { Err(signals.next().await) };
+        match smol::future::or(piece, signal).await {
+            Ok(Ok(piece)) => {
+                shown.extend(piece);
+                let ready = memchr::memmem::find(&shown, READY.as_bytes());
+                // What may be the beginning of the mark waits for its rest.
+                let end = ready.or_else(|| memchr::memchr(0, &shown)).unwrap_or(shown.len());
+                say::out(&String::from_utf8_lossy(&shown[..whole(&shown[..end])]));
+                shown.drain(..whole(&shown[..end]));
+                if ready.is_some() {
+                    return Ok(Exit::Fine);
+                }
+            }
+            // The end of the output without a mark: it has failed, and has said why.
+            Ok(Err(_)) => break,
+            Err(signal) => {
+                let number = match signal {
+                    Signal::Interrupt => rustix::process::Signal::INT,
+                    Signal::Terminate | Signal::Hangup => rustix::process::Signal::TERM,
+                };
+                background.iter().for_each(|process| process.signal(number));
+            }
+        }
+    }
+    say::out(&String::from_utf8_lossy(&shown));
+    let status = rt::unblock(move || child.wait()).await.map_err(failed)?;
+    Ok(match status.code() {
+        Some(code) => exit_of(code),
+        None => {
+            return Err(
+                Error::new(Exit::Bug, format!("the one in the background ended with {status}"))
+                    .hint(format!("its log: {}", home.detached_log().display())),
+            );
+        }
+    })
+}
+
+/// How much of it ends with a whole character.
+fn whole(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+fn relay(mut output: ChildStdout, send: &smol::channel::Sender<Vec<u8>>) {
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(count @ 1..) = output.read(&mut buffer) {
+        // Closed when ready; the pipe then ends with this process.
+        if send.send_blocking(buffer[..count].to_vec()).is_err() {
+            return;
+        }
+    }
+}
+
+fn exit_of(code: i32) -> Exit {
+    let all = [
+        Exit::Fine,
+        Exit::Usage,
+        Exit::Config,
+        Exit::Credentials,
+        Exit::Unreachable,
+        Exit::Conflict,
+        Exit::Service,
+        Exit::Interrupted,
+    ];
+    all.into_iter().find(|&exit| exit as i32 == code).unwrap_or(Exit::Bug)
+}

@@ -1,0 +1,121 @@
+//! `ephemwork down`: asks running `up`s to end, and waits until they have.
+
+use std::time::{Duration, Instant};
+
+use argh::FromArgs;
+use serde_json::json;
+
+use super::say::{self, Form};
+use crate::error::{Error, Exit, Result};
+use crate::host::Host;
+use crate::rt;
+use crate::session::control::{self, Status};
+use crate::session::home::Home;
+use crate::session::orphans;
+use crate::session::records::{Records, Up};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(30);
+/// How often a person is told that it is still awaited.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How long is waited: the longest stop_timeout_seconds, and what a release may take.
+const PATIENCE: Duration = Duration::from_secs(3600 + 60);
+
+/// End running services of this machine and give their tags back.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "down", example = "{command_name}", example = "{command_name} api")]
+pub(super) struct Arguments {
+    /// services to end; without any, everything
+    #[argh(positional, arg_name = "service")]
+    services: Vec<String>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
+    let home = Home::open(host)?;
+    super::block_on(async {
+        let form = Form::of(arguments.json);
+        let records = Records::of(&home);
+        let swept = orphans::sweep(&records).await?;
+        let mut ended = Vec::new();
+        for (up, status) in control::running(&records).await? {
+            let services = affected(&status, &arguments.services);
+            if services.is_empty() {
+                continue;
+            }
+            let asked = if arguments.services.is_empty() {
+                Vec::new()
+            } else {
+                services.clone()
+            };
+            control::down(&up.socket, &asked).await.map_err(|why| {
+                Error::new(Exit::Bug, format!("process {} does not take `down`", up.process.pid))
+                    .because(why)
+                    .hint(format!("kill {}", up.process.pid))
+            })?;
+            wait(&up, &services, form).await?;
+            ended.extend(services);
+        }
+        match form {
+            Form::Json => say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept })),
+            Form::Human => say::out(&report(&arguments.services, &ended, &swept)),
+        }
+        Ok(Exit::Fine)
+    })
+}
+
+/// The services of an `up` that are meant and not ended yet.
+fn affected(status: &Status, names: &[String]) -> Vec<String> {
+    let meant = |name: &String| names.is_empty() || names.contains(name);
+    let running = status.services.iter().filter(|service| service.state != "stopped");
+    running.map(|service| service.service.clone()).filter(meant).collect()
+}
+
+/// Waits until these services of it are gone, or it is.
+async fn wait(up: &Up, services: &[String], form: Form) -> Result<()> {
+    let begun = Instant::now();
+    let mut told = Duration::ZERO;
+    loop {
+        let process = up.process.clone();
+        if !rt::unblock(move || process.lives()).await {
+            return Ok(());
+        }
+        let left = match control::status(&up.socket).await {
+            Some(status) => affected(&status, services),
+            // It is about to end.
+            None => services.to_vec(),
+        };
+        if left.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Err(
+                Error::new(Exit::Service, format!("{} did not end", left.join(", "))).hint(format!("kill {}", up.process.pid))
+            );
+        }
+        if begun.elapsed() >= told + PROGRESS && form == Form::Human {
+            told = begun.elapsed();
+            say::out(&format!("waiting for {} to end, {}\n", left.join(", "), say::time(told)));
+        }
+        rt::sleep(LOOK).await;
+    }
+}
+
+fn report(asked: &[String], ended: &[String], swept: &[String]) -> String {
+    let mut text = String::new();
+    for service in swept {
+        text += &format!("ended what a killed up had left running of {service}\n");
+    }
+    for service in asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name)) {
+        text += &format!("{service} was not up\n");
+    }
+    for service in ended {
+        text += &format!("{service} is down\n");
+    }
+    if text.is_empty() {
+        text += "nothing was up\n";
+    }
+    text
+}

@@ -1,0 +1,543 @@
+//! Decides what a running `up` does next: one [`Event`] in, the [`Action`]s to carry out in return.
+//!
+//! Nothing here has a clock, a process or a socket: time is a duration since the `up` began, randomness an argument.
+//! What holds at any moment: a service has at most one process group; a command is started only when nothing of the one before
+//! is left; when [`Action::End`] was said, every group was stopped or killed, every tag released or out of reach, and
+//! nothing is asked any more.
+
+mod tunnel;
+#[cfg(test)]
+mod world;
+
+use std::time::Duration;
+
+use super::note::{Note, Stage, Status};
+use crate::error::{Error, Exit};
+use crate::name::Service;
+
+/// Time since the `up` began.
+pub(crate) type Moment = Duration;
+
+/// The position of a service in [`Orders::jobs`].
+pub(crate) type Index = usize;
+
+/// The first wait before a service is started again; doubled with each failure. Short, so that a typo fixed in an editor counts soon.
+const RESTART_FIRST: Duration = Duration::from_millis(500);
+/// The longest wait before a service is started again.
+const RESTART_MOST: Duration = Duration::from_secs(30);
+/// A service that was healthy this long begins again with [`RESTART_FIRST`].
+const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
+/// How often a person is told that something is still awaited.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// A second signal within this time is the first one delivered twice (`timeout` signals its child and its group), not a person's second thought.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
+/// One service of an `up`.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) service: Service,
+    /// The commands it has, in their order. Without [`Stage::Run`] somebody else runs it, and it is only awaited.
+    pub(crate) stages: Vec<Stage>,
+    /// How long it may take from its first start until it answers.
+    pub(crate) health_timeout: Duration,
+}
+
+/// Whether a service that failed is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart {
+    Never,
+    OnFailure,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The loop runs.
+    Begin,
+    /// A command could not be started; nothing of it is left.
+    SpawnFailed(Index, Error),
+    /// The command itself ended; others of its group may still run.
+    Exited(Index, Status),
+    /// Nothing of the command's group is left.
+    Gone(Index),
+    /// The service was looked at and did not answer, for this reason.
+    Unhealthy(Index, String),
+    /// The service answered.
+    Healthy(Index),
+    /// The connection that [`Action::Connect`] asked for stands.
+    Connected(u64),
+    /// It does not.
+    ConnectFailed(u64, Error),
+    /// A tag is this laptop's, over this connection.
+    Claimed(u64, Index),
+    /// It is not.
+    ClaimFailed(u64, Index, Error),
+    /// A connection is gone.
+    Lost(u64, String),
+    /// The bastion wants this connection replaced.
+    Draining(u64),
+    /// A tag is somebody else's now: another host's, or nobody's.
+    Displaced(Index, Option<String>),
+    /// A release was answered, or nobody waits for the answer any longer.
+    Released(Index),
+    /// `ephemwork down` for these services; none means all.
+    Down(Vec<Index>),
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM, or the terminal is gone.
+    Terminate,
+    /// The time of [`Machine::deadline`] has come.
+    Tick,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start this command of the service in a group of its own.
+    Spawn(Index, Stage),
+    /// Ask the group to end, and make it end when it takes too long; [`Event::Gone`] follows in any case.
+    Stop(Index),
+    /// End the group now, before the next action.
+    Kill(Index),
+    /// Look at the service until it answers; [`Event::Unhealthy`] and then [`Event::Healthy`] follow.
+    Watch(Index),
+    /// Look no longer.
+    Unwatch(Index),
+    /// Connect to the bastion; exactly one of [`Event::Connected`] and [`Event::ConnectFailed`] follows.
+    Connect(u64),
+    /// Claim the service's tag over this connection and let its requests through.
+    Claim(u64, Index),
+    /// Give the tag back; [`Event::Released`] follows within bounded time.
+    Release(u64, Index),
+    /// Let no more requests through to the service.
+    Unroute(Index),
+    /// Tell a person.
+    Tell(Note),
+    /// The last action.
+    End(Outcome),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was asked to end.
+    Fine,
+    /// By Ctrl-C, or by SIGTERM before it was ready.
+    Interrupted,
+    /// It could not go on.
+    Failed(Error),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    restart: Restart,
+    works: Vec<Work>,
+    tunnel: tunnel::Tunnel,
+    ready: bool,
+    ending: Option<Outcome>,
+    signalled: Option<Moment>,
+    ended: bool,
+    actions: Vec<Action>,
+}
+
+/// A service and where it stands.
+#[derive(Debug)]
+struct Work {
+    job: Job,
+    phase: Phase,
+    group: Group,
+    claim: Claim,
+    /// Failures in a row.
+    failures: u32,
+    /// When it must answer for the first time.
+    deadline: Option<Moment>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Phase {
+    Waiting,
+    Preparing(Stage),
+    Starting {
+        since: Moment,
+        tell: Moment,
+        deadline: Moment,
+        last: String,
+    },
+    Healthy {
+        since: Moment,
+    },
+    Backoff {
+        until: Moment,
+    },
+    Ended,
+}
+
+/// The process group of a service.
+#[derive(Debug, PartialEq)]
+enum Group {
+    None,
+    Running(Stage),
+    /// The command ended by itself; what it left behind is being ended.
+    Leftovers(Stage, Status),
+    Stopping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Claim {
+    None,
+    Asked,
+    Held,
+    Releasing,
+}
+
+impl Machine {
+    pub(crate) fn new(jobs: Vec<Job>, restart: Restart) -> Machine {
+        let work = |job| Work {
+            job,
+            phase: Phase::Waiting,
+            group: Group::None,
+            claim: Claim::None,
+            failures: 0,
+            deadline: None,
+        };
+        Machine {
+            restart,
+            works: jobs.into_iter().map(work).collect(),
+            tunnel: tunnel::Tunnel::default(),
+            ready: false,
+            ending: None,
+            signalled: None,
+            ended: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened. `jitter` is a random number from 0 to 1, used when a wait is chosen.
+    pub(crate) fn step(&mut self, event: Event, now: Moment, jitter: f64) -> Vec<Action> {
+        if self.ended {
+            return Vec::new();
+        }
+        match event {
+            Event::Begin => (0..self.works.len()).for_each(|index| self.advance(index, None, now)),
+            Event::SpawnFailed(index, error) => {
+                self.works[index].group = Group::None;
+                self.end(Outcome::Failed(error));
+            }
+            Event::Exited(index, status) => self.exited(index, status, now),
+            Event::Gone(index) => self.gone(index, now),
+            Event::Unhealthy(index, why) => {
+                if let Phase::Starting { last, .. } = &mut self.works[index].phase {
+                    *last = why;
+                }
+            }
+            Event::Healthy(index) => self.healthy(index, now),
+            Event::Down(indices) => self.down(indices),
+            Event::Interrupt => self.signal(Outcome::Interrupted, now),
+            Event::Terminate if self.ready => self.signal(Outcome::Fine, now),
+            Event::Terminate => self.signal(Outcome::Interrupted, now),
+            Event::Displaced(index, by) => self.displaced(index, by),
+            Event::Released(index) => self.released(index),
+            Event::Connected(_)
+            | Event::ConnectFailed(..)
+            | Event::Claimed(..)
+            | Event::ClaimFailed(..)
+            | Event::Lost(..)
+            | Event::Draining(_) => self.tunnel_event(event, now, jitter),
+            Event::Tick => {}
+        }
+        (0..self.works.len()).for_each(|index| self.due(index, now));
+        self.tunnel_due(now);
+        self.finish();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Event::Tick`] is due next.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let works = self.works.iter().filter_map(|work| match work.phase {
+            Phase::Starting { tell, deadline, .. } => Some(tell.min(deadline)),
+            Phase::Backoff { until } if work.group == Group::None => Some(until),
+            _ => None,
+        });
+        works.chain(self.tunnel.deadline()).min()
+    }
+
+    /// Whether everything was claimed once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// What `status` says of a service: a word, for people and for JSON.
+    pub(crate) fn state(&self, index: Index) -> &'static str {
+        let work = &self.works[index];
+        match &work.phase {
+            _ if self.ending.is_some() => "stopping",
+            Phase::Waiting | Phase::Preparing(_) => "preparing",
+            Phase::Starting { .. } => "starting",
+            Phase::Healthy { .. } if work.claim == Claim::Held => "ready",
+            Phase::Healthy { .. } if self.ready => "reconnecting",
+            Phase::Healthy { .. } => "connecting",
+            Phase::Backoff { .. } => "restarting",
+            Phase::Ended if work.group == Group::None => "stopped",
+            Phase::Ended => "stopping",
+        }
+    }
+
+    fn tell(&mut self, note: Note) {
+        self.actions.push(Action::Tell(note));
+    }
+
+    /// Goes to the service's command after `done`.
+    fn advance(&mut self, index: Index, done: Option<Stage>, now: Moment) {
+        let work = &self.works[index];
+        let order = [Stage::Bootstrap, Stage::Build, Stage::Run];
+        let after = done.map_or(0, |done| done as usize + 1);
+        match order[after..].iter().find(|stage| work.job.stages.contains(stage)) {
+            Some(&stage @ (Stage::Bootstrap | Stage::Build)) => {
+                self.works[index].phase = Phase::Preparing(stage);
+                self.spawn(index, stage);
+            }
+            Some(Stage::Run) => self.start(index, now),
+            None => self.watch(index, now),
+        }
+    }
+
+    fn spawn(&mut self, index: Index, stage: Stage) {
+        let work = &mut self.works[index];
+        work.group = Group::Running(stage);
+        let note = Note::Stage(work.job.service.clone(), stage);
+        self.tell(note);
+        self.actions.push(Action::Spawn(index, stage));
+    }
+
+    fn start(&mut self, index: Index, now: Moment) {
+        self.spawn(index, Stage::Run);
+        self.watch(index, now);
+    }
+
+    fn watch(&mut self, index: Index, now: Moment) {
+        let work = &mut self.works[index];
+        let first = *work.deadline.get_or_insert(now + work.job.health_timeout);
+        // After it was ready once, each start has the whole time again.
+        let deadline = if self.ready { now + work.job.health_timeout } else { first };
+        work.phase = Phase::Starting {
+            since: now,
+            tell: now + PROGRESS,
+            deadline,
+            last: "it was not looked at yet".to_owned(),
+        };
+        self.actions.push(Action::Watch(index));
+    }
+
+    fn exited(&mut self, index: Index, status: Status, now: Moment) {
+        let work = &mut self.works[index];
+        let Group::Running(stage) = work.group else { return };
+        work.group = Group::Leftovers(stage, status);
+        if stage != Stage::Run && status.success() {
+            return;
+        }
+        let service = work.job.service.clone();
+        let again = self.restart == Restart::OnFailure && stage == Stage::Run && !status.success();
+        if again {
+            let wait = self.back_off(index, now);
+            return self.tell(Note::Exited(service, stage, status, Some(wait)));
+        }
+        self.tell(Note::Exited(service.clone(), stage, status, None));
+        let what = match stage {
+            Stage::Run => format!("service {service} ended with {status}"),
+            _ => format!("{} of service {service} failed with {status}", stage.key()),
+        };
+        let hint = match stage {
+            Stage::Run if status.success() => {
+                format!(
+                    "run_command must stay in the foreground; to reach a service that runs elsewhere: ephemwork up {service} --no-run"
+                )
+            }
+            _ => format!("its output is above, and in: ephemwork logs {service}"),
+        };
+        self.end(Outcome::Failed(Error::new(Exit::Service, what).hint(hint)));
+    }
+
+    /// Puts off the next start; returns by how much.
+    fn back_off(&mut self, index: Index, now: Moment) -> Duration {
+        let work = &mut self.works[index];
+        let forgiven = matches!(work.phase, Phase::Healthy { since } if now.saturating_sub(since) >= RESTART_FORGIVEN);
+        work.failures = if forgiven { 1 } else { work.failures.saturating_add(1) };
+        let wait = RESTART_FIRST
+            .saturating_mul(1 << (work.failures - 1).min(16))
+            .min(RESTART_MOST);
+        if let Phase::Starting { .. } = work.phase {
+            self.actions.push(Action::Unwatch(index));
+        }
+        work.phase = Phase::Backoff { until: now + wait };
+        wait
+    }
+
+    fn gone(&mut self, index: Index, now: Moment) {
+        let work = &mut self.works[index];
+        let group = std::mem::replace(&mut work.group, Group::None);
+        if let (Group::Leftovers(stage, status), Phase::Preparing(_)) = (group, &work.phase)
+            && status.success()
+        {
+            self.advance(index, Some(stage), now);
+        }
+    }
+
+    fn healthy(&mut self, index: Index, now: Moment) {
+        let work = &mut self.works[index];
+        if !matches!(work.phase, Phase::Starting { .. }) {
+            return;
+        }
+        work.phase = Phase::Healthy { since: now };
+        let service = work.job.service.clone();
+        self.tell(Note::Healthy(service));
+    }
+
+    /// Does what the time asks of one service.
+    fn due(&mut self, index: Index, now: Moment) {
+        let work = &mut self.works[index];
+        match &mut work.phase {
+            Phase::Backoff { until } if *until <= now && work.group == Group::None => self.start(index, now),
+            Phase::Starting { deadline, last, .. } if *deadline <= now => {
+                let why = last.clone();
+                self.too_late(index, why, now);
+            }
+            Phase::Starting { since, tell, last, .. } if *tell <= now => {
+                *tell = now + PROGRESS;
+                let note = Note::Waiting(work.job.service.clone(), now.saturating_sub(*since), last.clone());
+                self.tell(note);
+            }
+            _ => {}
+        }
+    }
+
+    fn too_late(&mut self, index: Index, why: String, now: Moment) {
+        let limit = self.works[index].job.health_timeout;
+        let service = self.works[index].job.service.clone();
+        let runs = matches!(self.works[index].group, Group::Running(_));
+        if self.ready && self.restart == Restart::OnFailure && runs {
+            let wait = self.back_off(index, now);
+            self.works[index].group = Group::Stopping;
+            self.actions.push(Action::Stop(index));
+            return self.tell(Note::Sick(service, why, wait));
+        }
+        let what = format!("service {service} did not answer within {} s", limit.as_secs());
+        let hint = match runs {
+            true => format!("see: ephemwork logs {service}; more time: health_timeout_seconds in [service.{service}]"),
+            false => format!("start it, or let ephemwork do that: run_command in [service.{service}], and `up` without --no-run"),
+        };
+        self.end(Outcome::Failed(Error::new(Exit::Service, what).because(why).hint(hint)));
+    }
+
+    /// Ends one service for good.
+    fn stop(&mut self, index: Index, release: bool) {
+        let work = &mut self.works[index];
+        if let Phase::Starting { .. } = work.phase {
+            self.actions.push(Action::Unwatch(index));
+        }
+        work.phase = Phase::Ended;
+        let held = std::mem::replace(&mut work.claim, Claim::None);
+        if matches!(held, Claim::Asked | Claim::Held) {
+            if let (true, Some(link)) = (release, self.tunnel.link()) {
+                work.claim = Claim::Releasing;
+                self.actions.push(Action::Release(link, index));
+            }
+            self.actions.push(Action::Unroute(index));
+        } else if held == Claim::Releasing {
+            work.claim = held;
+        }
+        // Leftovers are being ended already.
+        if let Group::Running(_) = work.group {
+            work.group = Group::Stopping;
+            self.actions.push(Action::Stop(index));
+        }
+    }
+
+    fn down(&mut self, indices: Vec<Index>) {
+        if self.ending.is_some() {
+            return;
+        }
+        for index in indices.iter().copied() {
+            if self.works[index].phase != Phase::Ended {
+                let note = Note::Down(self.works[index].job.service.clone());
+                self.tell(note);
+                self.stop(index, true);
+            }
+        }
+        if indices.is_empty() || self.all_ended() {
+            self.end(Outcome::Fine);
+        }
+    }
+
+    fn displaced(&mut self, index: Index, by: Option<String>) {
+        let work = &mut self.works[index];
+        if work.phase == Phase::Ended || self.ending.is_some() {
+            work.claim = Claim::None;
+            return;
+        }
+        let service = work.job.service.clone();
+        self.tell(Note::Displaced(service.clone(), by.clone()));
+        self.stop(index, false);
+        if self.all_ended() {
+            let what = match by {
+                Some(by) => format!("service {service} is served by {by} now"),
+                None => format!("the bastion's admin released service {service}"),
+            };
+            let hint = format!("to take it back: ephemwork up {service} --takeover");
+            self.end(Outcome::Failed(Error::new(Exit::Conflict, what).hint(hint)));
+        }
+    }
+
+    fn released(&mut self, index: Index) {
+        if self.works[index].claim == Claim::Releasing {
+            self.works[index].claim = Claim::None;
+        }
+    }
+
+    fn all_ended(&self) -> bool {
+        self.works.iter().all(|work| work.phase == Phase::Ended)
+    }
+
+    fn signal(&mut self, outcome: Outcome, now: Moment) {
+        let again = self.signalled.is_some_and(|first| now.saturating_sub(first) < SAME_SIGNAL);
+        self.signalled.get_or_insert(now);
+        match self.ending {
+            _ if again => {}
+            None => self.end(outcome),
+            Some(_) => self.end_now(outcome),
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(outcome);
+        self.tell(Note::Stopping);
+        (0..self.works.len()).for_each(|index| self.stop(index, true));
+    }
+
+    /// Ends without waiting for anything.
+    fn end_now(&mut self, outcome: Outcome) {
+        for (index, work) in self.works.iter_mut().enumerate() {
+            work.claim = Claim::None;
+            if std::mem::replace(&mut work.group, Group::None) != Group::None {
+                self.actions.push(Action::Kill(index));
+            }
+        }
+        if self.ending == Some(Outcome::Fine) {
+            self.ending = Some(outcome);
+        }
+    }
+
+    fn finish(&mut self) {
+        let left = |work: &Work| work.group != Group::None || work.claim != Claim::None;
+        if self.ending.is_none() || self.works.iter().any(left) {
+            return;
+        }
+        self.ended = true;
+        if let Some(outcome) = self.ending.clone() {
+            self.actions.push(Action::End(outcome));
+        }
+    }
+}

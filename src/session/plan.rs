@@ -1,0 +1,209 @@
+//! What an `up` is to do: names and files become a [`Plan`] in which everything is right, or an error before anything started.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::dotenv;
+use super::home::Home;
+use super::lane::Takeover;
+use super::local::Local;
+use super::machine::Restart;
+use super::note::Stage;
+use crate::config::{self, Config, ServiceConfig, TunnelKind};
+use crate::error::{Error, Exit, Result};
+use crate::host::Host;
+use crate::name::{Service, Tag, User};
+
+/// The longest `env_file`, in bytes; a file given by mistake is refused before it costs memory.
+const MAX_ENV_FILE: u64 = 1 << 20;
+
+/// Who runs the services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runner {
+    /// ephemwork, by their commands.
+    Us,
+    /// Somebody else (`--no-run`).
+    Other,
+}
+
+/// What the command line chose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choices {
+    pub(crate) runner: Runner,
+    pub(crate) restart: Restart,
+    pub(crate) takeover: Takeover,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) home: Home,
+    pub(crate) user: User,
+    pub(crate) services: Vec<Planned>,
+    pub(crate) choices: Choices,
+    pub(crate) local: Local,
+}
+
+/// One service of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) tag: Tag,
+    pub(crate) config: ServiceConfig,
+    /// The commands to run, in their order.
+    pub(crate) stages: Vec<Stage>,
+    /// The whole environment of its commands.
+    pub(crate) environment: BTreeMap<OsString, OsString>,
+}
+
+impl Plan {
+    pub(crate) fn make(host: &Host, home: &Home, config: Config, user: User, names: &[String], choices: Choices) -> Result<Plan> {
+        if let TunnelKind::Ec2 { .. } = config.tunnel.kind {
+            return Err(Error::new(
+                Exit::Config,
+                "[tunnel] type = \"ec2\" needs a transport that this version does not have yet",
+            )
+            .hint("to try everything on this machine, write type = \"local\" under [tunnel]"));
+        }
+        let mut services = Vec::new();
+        for service in chosen(&config, names)? {
+            let tag = Tag::new(user.clone(), service.clone());
+            services.push(planned(host, tag, &config.services[&service], choices.runner, &config.file)?);
+        }
+        let local = Local::new(host, home, &user, config.tunnel.listen, config.tunnel.staging_url.clone())?;
+        Ok(Plan {
+            config,
+            home: home.clone(),
+            user,
+            services,
+            choices,
+            local,
+        })
+    }
+}
+
+/// The services that were named, each once.
+fn chosen(config: &Config, names: &[String]) -> Result<Vec<Service>> {
+    let all: Vec<&str> = config.services.keys().map(Service::as_str).collect();
+    let listed = match all.is_empty() {
+        true => "it has no [service.NAME] yet; see: ephemwork init".to_owned(),
+        false => format!("it has: {}", all.join(", ")),
+    };
+    let mut found: Vec<Service> = Vec::new();
+    for name in names {
+        let known = Service::parse(name)
+            .ok()
+            .filter(|service| config.services.contains_key(service));
+        let Some(service) = known else {
+            let error = Error::new(
+                Exit::Usage,
+                format!("there is no service {name:?} in {}", config.file.display()),
+            );
+            return Err(match config::nearest(name, &all) {
+                Some(near) => error.because(listed).hint(format!("did you mean: ephemwork up {near}")),
+                None => error.because(listed),
+            });
+        };
+        if !found.contains(&service) {
+            found.push(service);
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::new(Exit::Usage, "no service is named")
+            .because(listed)
+            .hint(match all.first() {
+                Some(first) => format!("ephemwork up {first}"),
+                None => "ephemwork init".to_owned(),
+            }));
+    }
+    Ok(found)
+}
+
+fn planned(host: &Host, tag: Tag, config: &ServiceConfig, runner: Runner, file: &Path) -> Result<Planned> {
+    let service = &tag.service;
+    if runner == Runner::Other {
+        return Ok(Planned {
+            config: config.clone(),
+            stages: Vec::new(),
+            environment: BTreeMap::new(),
+            tag,
+        });
+    }
+    if config.run_command.is_none() {
+        return Err(Error::new(
+            Exit::Config,
+            format!("service {service} has no run_command in {}", file.display()),
+        )
+        .hint(format!(
+            "add one to [service.{service}], or start the service yourself and: ephemwork up {service} --no-run"
+        )));
+    }
+    if !config.working_directory.is_dir() {
+        return Err(Error::new(
+            Exit::Config,
+            format!("the working_directory of service {service} is not there"),
+        )
+        .because(config.working_directory.display())
+        .hint(format!(
+            "correct working_directory in [service.{service}] of {}",
+            file.display()
+        )));
+    }
+    let commands = [
+        (Stage::Bootstrap, &config.bootstrap_command),
+        (Stage::Build, &config.build_command),
+        (Stage::Run, &config.run_command),
+    ];
+    let stages = commands
+        .iter()
+        .filter(|(_, command)| command.is_some())
+        .map(|(stage, _)| *stage)
+        .collect();
+    let mut environment = host.environment.clone();
+    // Python keeps lines that go into a pipe to itself; people want them when they are printed.
+    environment.entry("PYTHONUNBUFFERED".into()).or_insert_with(|| "1".into());
+    if let Some(path) = &config.env_file {
+        environment.extend(
+            env_file(path, service)?
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
+    }
+    environment.extend(config.env.iter().map(|(name, value)| (name.into(), value.into())));
+    environment.insert("PORT".into(), config.port.to_string().into());
+    environment.insert("EPHEMWORK_TAG".into(), tag.to_string().into());
+    Ok(Planned {
+        config: config.clone(),
+        stages,
+        environment,
+        tag,
+    })
+}
+
+fn env_file(path: &Path, service: &Service) -> Result<Vec<(String, String)>> {
+    let failed = |why: String| {
+        Error::new(Exit::Config, format!("the env_file of service {service} cannot be used"))
+            .because(format_args!("{}: {why}", path.display()))
+            .hint(format!("correct the file, or env_file in [service.{service}]"))
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.len() > MAX_ENV_FILE => return Err(failed(format!("it is longer than {MAX_ENV_FILE} bytes"))),
+        Ok(_) => {}
+        Err(why) => return Err(failed(why.to_string())),
+    }
+    let text = std::fs::read_to_string(path).map_err(|why| failed(why.to_string()))?;
+    dotenv::parse(&text).map_err(failed)
+}
+
+impl Planned {
+    /// The command of a stage.
+    pub(crate) fn command(&self, stage: Stage) -> &str {
+        let command = match stage {
+            Stage::Bootstrap => &self.config.bootstrap_command,
+            Stage::Build => &self.config.build_command,
+            Stage::Run => &self.config.run_command,
+        };
+        command.as_deref().unwrap_or_default()
+    }
+}

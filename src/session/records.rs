@@ -1,0 +1,235 @@
+//! What the laptop must remember between two commands: session tokens, running `up`s, and the process groups they started.
+//!
+//! redb locks its file, so it is opened for moments only, and again and again for a while when another process has it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use redb::{Database, DatabaseError, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::home::Home;
+use super::system::Process;
+use crate::error::{Error, Exit, Result};
+use crate::name::Tag;
+use crate::rt;
+
+/// Tokens by bastion and tag.
+const TOKENS: TableDefinition<(&str, &str), &str> = TableDefinition::new("tokens");
+/// Running `up`s by process number, as JSON.
+const UPS: TableDefinition<u32, &str> = TableDefinition::new("ups");
+/// Process groups by number, as JSON.
+const GROUPS: TableDefinition<u32, &str> = TableDefinition::new("groups");
+
+/// How long another process may hold the file: a transaction takes milliseconds, a slow disk's sync a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries; a transaction's time.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// A running `up`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Up {
+    pub(crate) process: Process,
+    /// Its control socket.
+    pub(crate) socket: PathBuf,
+    pub(crate) services: Vec<String>,
+}
+
+/// A process group that an `up` started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Group {
+    /// Its first process, whose number is the group's.
+    pub(crate) leader: Process,
+    /// The `up`.
+    pub(crate) owner: Process,
+    pub(crate) service: String,
+    /// `NAME=value` that everything in the group was started with and nothing else ever was.
+    pub(crate) mark: String,
+}
+
+/// The file. It is open only while a method runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    file: PathBuf,
+}
+
+type Work<T> = dyn Fn(&WriteTransaction) -> Result<T, redb::Error> + Send + Sync;
+
+impl Records {
+    pub(crate) fn of(home: &Home) -> Records {
+        Records { file: home.records() }
+    }
+
+    /// The token of a session, if this laptop had it.
+    pub(crate) async fn token(&self, bastion: &str, tag: &Tag) -> Result<Option<String>> {
+        let (bastion, tag) = (bastion.to_owned(), tag.to_string());
+        self.with(Box::new(move |transaction| {
+            let table = transaction.open_table(TOKENS)?;
+            let token = table
+                .get((bastion.as_str(), tag.as_str()))?
+                .map(|value| value.value().to_owned());
+            Ok(token)
+        }))
+        .await
+    }
+
+    /// Remembers a session's token, or forgets it.
+    pub(crate) async fn set_token(&self, bastion: &str, tag: &Tag, token: Option<String>) -> Result<()> {
+        let (bastion, tag) = (bastion.to_owned(), tag.to_string());
+        self.with(Box::new(move |transaction| {
+            let mut table = transaction.open_table(TOKENS)?;
+            match &token {
+                Some(token) => table.insert((bastion.as_str(), tag.as_str()), token.as_str())?,
+                None => table.remove((bastion.as_str(), tag.as_str()))?,
+            };
+            Ok(())
+        }))
+        .await
+    }
+
+    pub(crate) async fn add_up(&self, up: &Up) -> Result<()> {
+        self.insert(UPS, up.process.pid, json(up)).await
+    }
+
+    pub(crate) async fn remove_up(&self, pid: u32) -> Result<()> {
+        self.remove(UPS, pid).await
+    }
+
+    pub(crate) async fn ups(&self) -> Result<Vec<Up>> {
+        self.all(UPS).await
+    }
+
+    pub(crate) async fn add_group(&self, group: &Group) -> Result<()> {
+        self.insert(GROUPS, group.leader.pid, json(group)).await
+    }
+
+    pub(crate) async fn remove_group(&self, group: u32) -> Result<()> {
+        self.remove(GROUPS, group).await
+    }
+
+    pub(crate) async fn groups(&self) -> Result<Vec<Group>> {
+        self.all(GROUPS).await
+    }
+
+    async fn insert(&self, table: TableDefinition<'static, u32, &'static str>, key: u32, value: String) -> Result<()> {
+        self.with(Box::new(move |transaction| {
+            transaction.open_table(table)?.insert(key, value.as_str())?;
+            Ok(())
+        }))
+        .await
+    }
+
+    async fn remove(&self, table: TableDefinition<'static, u32, &'static str>, key: u32) -> Result<()> {
+        self.with(Box::new(move |transaction| {
+            transaction.open_table(table)?.remove(key)?;
+            Ok(())
+        }))
+        .await
+    }
+
+    /// Everything in a table that this version understands.
+    async fn all<T>(&self, table: TableDefinition<'static, u32, &'static str>) -> Result<Vec<T>>
+    where
+        T: for<'de> Deserialize<'de> + Send + 'static,
+    {
+        self.with(Box::new(move |transaction| {
+            let table = transaction.open_table(table)?;
+            let mut found = Vec::new();
+            for entry in table.iter()? {
+                let (_, value) = entry?;
+                found.extend(serde_json::from_str(value.value()).ok());
+            }
+            Ok(found)
+        }))
+        .await
+    }
+
+    /// One durable transaction, tried until no other process has the file.
+    async fn with<T: Send + 'static>(&self, work: Box<Work<T>>) -> Result<T> {
+        let begun = rt::Instant::now();
+        let work = std::sync::Arc::new(work);
+        loop {
+            let (file, again) = (self.file.clone(), work.clone());
+            let tried = rt::unblock(move || once(&file, &**again)).await;
+            match tried {
+                Ok(value) => return Ok(value),
+                Err(redb::Error::DatabaseAlreadyOpen) if begun.elapsed() < PATIENCE => rt::sleep(AGAIN).await,
+                Err(why) => return Err(self.failure(&why)),
+            }
+        }
+    }
+
+    fn failure(&self, why: &redb::Error) -> Error {
+        let what = format!("{} cannot be used", self.file.display());
+        let hint = match why {
+            redb::Error::DatabaseAlreadyOpen => format!(
+                "another ephemwork has had it for {} s; see: ephemwork status",
+                PATIENCE.as_secs()
+            ),
+            _ => format!("it holds nothing that cannot be made again: rm {}", self.file.display()),
+        };
+        Error::new(Exit::Bug, what).because(why).hint(hint)
+    }
+}
+
+fn once<T>(file: &std::path::Path, work: &Work<T>) -> Result<T, redb::Error> {
+    let database = Database::create(file).map_err(|error| match error {
+        // A file that is being made by another process is not a database for a moment.
+        DatabaseError::Storage(redb::StorageError::Io(why)) if why.kind() == std::io::ErrorKind::UnexpectedEof => {
+            redb::Error::DatabaseAlreadyOpen
+        }
+        other => other.into(),
+    })?;
+    let transaction = database.begin_write()?;
+    let value = work(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn json(value: &impl Serialize) -> String {
+    // These types hold nothing that JSON cannot say.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_at_once_and_none_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = Records {
+            file: directory.path().join("laptop.redb"),
+        };
+        rt::block_on(async {
+            let tasks: Vec<_> = (1..20u32)
+                .map(|pid| {
+                    let records = records.clone();
+                    rt::spawn(async move {
+                        let process = Process {
+                            pid,
+                            birth: "today".into(),
+                        };
+                        let up = Up {
+                            process,
+                            socket: PathBuf::new(),
+                            services: vec!["api".into()],
+                        };
+                        records.add_up(&up).await
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(records.ups().await.unwrap().len(), 19);
+            records.remove_up(7).await.unwrap();
+            assert_eq!(records.ups().await.unwrap().len(), 18);
+            let tag = Tag::parse("alice:api").unwrap();
+            records.set_token("b", &tag, Some("secret".into())).await.unwrap();
+            assert_eq!(records.token("b", &tag).await.unwrap().as_deref(), Some("secret"));
+            assert_eq!(records.token("c", &tag).await.unwrap(), None);
+        })
+        .unwrap();
+    }
+}

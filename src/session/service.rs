@@ -1,0 +1,332 @@
+//! One command of a service as a process group: started, shown line by line, ended as a whole.
+//!
+//! The command waits at a gate (`read`) until its record is written, so that a group that runs is always one that the next
+//! `ephemwork` finds. Its input is a pipe that says nothing and ends with this process: dev servers that end with their
+//! input do so even after `kill -9` of ephemwork. What a command leaves behind in its group ends with it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{PipeReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use smol::channel::{Receiver, Sender};
+
+use super::lines::Lines;
+use super::logs::Log;
+use super::note::{Stage, Status};
+use super::records::{Group, Records};
+use super::system::{self, Process};
+use super::{Said, Show};
+use crate::error::{Error, Exit, Result};
+use crate::name::Service;
+use crate::rt;
+
+/// The variable that marks everything of one group; its value is random.
+const MARK: &str = "EPHEMWORK_GROUP";
+/// Waits for the record, then becomes the command.
+const GATE: &str = r#"IFS= read -r go && exec /bin/sh -c "$1""#;
+/// How long what a command wrote before its end may take to be read; something else may hold the pipe for ever.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Between two looks at whether a group is gone.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a killed group may take to be gone; the system needs milliseconds unless a disk or a debugger holds it.
+const KILLED: Duration = Duration::from_secs(3);
+/// The reader's buffer, in bytes.
+const BUFFER: usize = 16 * 1024;
+
+/// What is to be started.
+pub(super) struct Order {
+    pub(super) service: Service,
+    pub(super) stage: Stage,
+    pub(super) shell: String,
+    pub(super) directory: PathBuf,
+    pub(super) environment: BTreeMap<OsString, OsString>,
+    pub(super) stop_timeout: Duration,
+}
+
+/// What comes back.
+pub(super) enum Course {
+    /// The record could not be written; nothing runs.
+    Failed(Error),
+    /// The command itself ended.
+    Exited(Status),
+    /// Nothing of its group is left.
+    Gone,
+}
+
+/// A group that runs, or did. Dropping it kills the group.
+pub(super) struct Running {
+    group: u32,
+    gone: Arc<AtomicBool>,
+    stop: Sender<()>,
+}
+
+impl Running {
+    /// The group's number, which is its first process's.
+    pub(super) fn pid(&self) -> u32 {
+        self.group
+    }
+
+    /// Asks it to end, and makes it end after its stop timeout.
+    pub(super) fn stop(&self) {
+        // Full or closed: it was asked already, or is gone.
+        self.stop.try_send(()).ok();
+    }
+
+    /// Ends it now.
+    pub(super) fn kill(&self) {
+        if !self.gone.load(Ordering::SeqCst) {
+            system::signal_group(self.group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts a command; `tell` hears of its course.
+pub(super) fn start(
+    order: Order,
+    records: Records,
+    log: Log,
+    show: Show,
+    tell: impl Fn(Course) + Send + Sync + 'static,
+) -> Result<Running> {
+    let failed = |why: std::io::Error| {
+        let what = format!("{} of service {} cannot be started", order.stage.key(), order.service);
+        let missing = !order.directory.is_dir();
+        let error = Error::new(Exit::Service, what);
+        match missing {
+            true => error
+                .because(format_args!("the directory {} does not exist", order.directory.display()))
+                .hint(format!("set working_directory in [service.{}]", order.service)),
+            false => error.because(why),
+        }
+    };
+    let mark = random_mark();
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", GATE, "sh", &order.shell])
+        .current_dir(&order.directory)
+        .env_clear()
+        .envs(&order.environment)
+        .env(MARK, &mark)
+        .stdin(std::process::Stdio::piped())
+        .stdout(writer.try_clone().map_err(failed)?)
+        .stderr(writer)
+        .process_group(0);
+    let mut child = command.spawn().map_err(failed)?;
+    // The command holds the pipe's other ends; with it they must close.
+    drop(command);
+    let group = child.id();
+    let gone = Arc::new(AtomicBool::new(false));
+    let (stop, stopped) = smol::channel::bounded(1);
+    let output = read(reader, order.service.clone(), log, show).map_err(|why| {
+        system::signal_group(group, Signal::KILL);
+        child.wait().ok();
+        failed(why)
+    })?;
+    let record = Group {
+        leader: Process {
+            pid: group,
+            birth: String::new(),
+        },
+        owner: Process::own(),
+        service: order.service.to_string(),
+        mark: format!("{MARK}={mark}"),
+    };
+    let watch = Watch {
+        records,
+        record,
+        output,
+        gone: gone.clone(),
+        stopped,
+        timeout: order.stop_timeout,
+    };
+    rt::spawn(watch.run(child, tell)).detach();
+    Ok(Running { group, gone, stop })
+}
+
+struct Watch {
+    records: Records,
+    record: Group,
+    output: Output,
+    gone: Arc<AtomicBool>,
+    stopped: Receiver<()>,
+    timeout: Duration,
+}
+
+impl Watch {
+    async fn run(mut self, mut child: Child, tell: impl Fn(Course)) {
+        let group = child.id();
+        let born = rt::unblock(move || Process::of(group)).await;
+        self.record.leader = born.unwrap_or(self.record.leader);
+        let input = child.stdin.take();
+        let written = self.records.add_group(&self.record).await;
+        if written.is_ok()
+            && let Some(mut gate) = input.as_ref()
+        {
+            // A group that was killed meanwhile does not read.
+            gate.write_all(b"\n").ok();
+        } else {
+            system::signal_group(group, Signal::KILL);
+        }
+        let exit = rt::unblock(move || child.wait());
+        let mut exit = std::pin::pin!(exit);
+        let asked = async {
+            // An error means that the `up` itself is gone.
+            self.stopped.recv().await.ok();
+            None
+        };
+        let ended = smol::future::or(async { Some((&mut exit).await) }, asked).await;
+        let kill_at = match ended {
+            Some(_) => None,
+            None => {
+                system::signal_group(group, Signal::TERM);
+                Some(Instant::now() + self.timeout)
+            }
+        };
+        let status = match (ended, kill_at) {
+            (Some(status), _) => status,
+            (None, Some(at)) => {
+                let patient = smol::future::or(async { Some((&mut exit).await) }, async {
+                    rt::sleep_until(at).await;
+                    None
+                });
+                match patient.await {
+                    Some(status) => status,
+                    None => {
+                        system::signal_group(group, Signal::KILL);
+                        exit.await
+                    }
+                }
+            }
+            (None, None) => exit.await,
+        };
+        self.output.last_words().await;
+        match written {
+            Ok(()) => tell(Course::Exited(status_of(status))),
+            Err(why) => tell(Course::Failed(why)),
+        }
+        self.end_leftovers(group, kill_at).await;
+        self.gone.store(true, Ordering::SeqCst);
+        drop(input);
+        if let Err(why) = self.records.remove_group(group).await {
+            // The next sweep finds nobody of this birth and forgets it.
+            tracing::debug!("{why}");
+        }
+        tell(Course::Gone);
+    }
+
+    /// Ends what the command left behind.
+    async fn end_leftovers(&self, group: u32, kill_at: Option<Instant>) {
+        if !rt::unblock(move || system::group_lives(group)).await {
+            return;
+        }
+        let kill_at = kill_at.unwrap_or_else(|| {
+            system::signal_group(group, Signal::TERM);
+            Instant::now() + self.timeout
+        });
+        if wait_gone(group, kill_at).await {
+            return;
+        }
+        system::signal_group(group, Signal::KILL);
+        wait_gone(group, Instant::now() + KILLED).await;
+    }
+}
+
+/// Whether a group was gone by then.
+pub(super) async fn wait_gone(group: u32, until: Instant) -> bool {
+    while rt::unblock(move || system::group_lives(group)).await {
+        if Instant::now() >= until {
+            return false;
+        }
+        rt::sleep(LOOK).await;
+    }
+    true
+}
+
+fn status_of(status: std::io::Result<ExitStatus>) -> Status {
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Status::Code(code),
+            (None, Some(signal)) => Status::Signal(signal),
+            (None, None) => Status::Code(-1),
+        },
+        // Nobody else waits for our children; the system has lost it.
+        Err(_) => Status::Code(-1),
+    }
+}
+
+fn random_mark() -> String {
+    let mut bytes = [0u8; 12];
+    // Without randomness the process number still tells groups apart well enough.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A command's output on its way to a person.
+struct Output {
+    lines: Arc<Mutex<Lines>>,
+    done: Receiver<()>,
+    service: Service,
+    log: Log,
+    show: Show,
+}
+
+impl Output {
+    /// Waits for the output's end, and shows a line that has none.
+    async fn last_words(&self) {
+        // Closed at the end of the pipe; otherwise something that the command left behind holds it.
+        rt::timeout(LAST_WORDS, self.done.recv()).await;
+        let rest = self.lines.lock().unwrap_or_else(PoisonError::into_inner).finish();
+        if let Some(line) = rest {
+            self.log.line(&line);
+            (self.show)(Said::Line(self.service.clone(), line));
+        }
+    }
+}
+
+/// Reads on a thread of its own: showing a line may wait for a slow terminal, which must hold up this child and nobody else.
+fn read(mut pipe: PipeReader, service: Service, log: Log, show: Show) -> std::io::Result<Output> {
+    let lines = Arc::new(Mutex::new(Lines::default()));
+    let (end, done) = smol::channel::bounded::<()>(1);
+    let output = Output {
+        lines: lines.clone(),
+        done,
+        service: service.clone(),
+        log: log.clone(),
+        show: show.clone(),
+    };
+    let work = move || {
+        let mut buffer = vec![0; BUFFER];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+            let mut complete = Vec::new();
+            lines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(&buffer[..count], |line| complete.push(line));
+            for line in complete {
+                log.line(&line);
+                show(Said::Line(service.clone(), line));
+            }
+        }
+        drop(end);
+    };
+    std::thread::Builder::new()
+        .name(format!("output of {}", output.service))
+        .spawn(work)?;
+    Ok(output)
+}

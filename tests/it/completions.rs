@@ -1,0 +1,141 @@
+//! `ephemwork completions`: the scripts do their work in the real shells; a shell that is not installed is named and left out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ephemwork::cli::completions::{Completions, run};
+use ephemwork::error::{Error, Exit};
+use ephemwork::host::Host;
+
+fn completions(directory: &Path, shell: &str) -> Result<String, Error> {
+    let host = Host {
+        executable: PathBuf::from("ephemwork"),
+        program: "ephemwork".to_owned(),
+        arguments: Vec::new(),
+        environment: BTreeMap::new(),
+        directory: directory.to_owned(),
+        stdout_is_terminal: false,
+        stderr_is_terminal: false,
+    };
+    let shell = shell.to_owned();
+    run(&host, &Completions { shell })
+}
+
+const FILE: &str = "[service.api]\nport = 8000\n[service.front-end]\nport = 8001\n[service.\"v2.x\"]\nport = 8002\n";
+
+#[test]
+fn services_of_the_file_above() {
+    let root = tempfile::tempdir().unwrap();
+    let below = root.path().join("a/b");
+    fs::create_dir_all(&below).unwrap();
+    assert_eq!(completions(&below, "services").unwrap(), "");
+    fs::write(root.path().join("ephemwork.toml"), FILE).unwrap();
+    assert_eq!(completions(&below, "services").unwrap(), "api\nfront-end\nv2.x\n");
+    fs::write(root.path().join("ephemwork.toml"), "[service.api]\nport = 0").unwrap();
+    assert_eq!(completions(&below, "services").unwrap(), "");
+    assert_eq!(completions(&below, "csh").unwrap_err().exit, Exit::Usage);
+}
+
+/// Runs `script` in a shell whose `ephemwork` answers `completions services`; the lines that it prints, sorted. `None` without
+/// the shell.
+fn in_shell(shell: &str, arguments: &[&str], script: &str, environment: &[(&str, &str)]) -> Option<Vec<String>> {
+    let directory = tempfile::tempdir().unwrap();
+    let stand_in = directory.path().join("ephemwork");
+    fs::write(
+        &stand_in,
+        "#!/bin/sh\n[ \"$1 $2\" = 'completions services' ] && printf 'api\\nfront-end\\n'\n",
+    )
+    .unwrap();
+    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+    let completion = directory.path().join("completion");
+    fs::write(&completion, completions(directory.path(), shell).unwrap()).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(shell)
+        .args(arguments)
+        .arg(script)
+        .env("PATH", format!("{}:{path}", directory.path().display()))
+        .env("COMPLETION", &completion)
+        .env("TERM", "dumb")
+        .envs(environment.iter().copied())
+        .env("HOME", directory.path())
+        .current_dir(directory.path())
+        .stdin(Stdio::null())
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(why) => {
+            eprintln!("left out: {shell} is not installed ({why})");
+            return None;
+        }
+    };
+    assert!(
+        output.stderr.is_empty(),
+        "{shell}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    // fish prints a tab and a description behind each.
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split('\t').next())
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    Some(lines)
+}
+
+#[test]
+fn in_bash() {
+    let check = |words: &str, expected: &[&str]| {
+        let script = format!(
+            "source \"$COMPLETION\"; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ephemwork; \
+             [[ ${{#COMPREPLY[@]}} == 0 ]] || printf '%s\\n' \"${{COMPREPLY[@]}}\"; complete -p ephemwork >/dev/null"
+        );
+        if let Some(found) = in_shell("bash", &["--norc", "-c"], &script, &[]) {
+            assert_eq!(found, expected, "{words}");
+        }
+    };
+    check("ephemwork s", &["status"]);
+    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork up ''", &["api", "front-end"]);
+    check("ephemwork up --takeover f", &["front-end"]);
+    check("ephemwork up --t", &["--takeover"]);
+    check("ephemwork up --restart ''", &["on-failure"]);
+    check("ephemwork logs api f", &["front-end"]);
+    check("ephemwork completions z", &["zsh"]);
+    check("ephemwork status x", &[]);
+}
+
+#[test]
+fn in_fish() {
+    let check = |line: &str, expected: &[&str]| {
+        let script = format!("source $COMPLETION; complete -C '{line}'");
+        if let Some(found) = in_shell("fish", &["--no-config", "-c"], &script, &[]) {
+            assert_eq!(found, expected, "{line}");
+        }
+    };
+    check("ephemwork s", &["status"]);
+    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork up ", &["api", "front-end"]);
+    check("ephemwork up --t", &["--takeover"]);
+    check("ephemwork logs f", &["front-end"]);
+    check("ephemwork completions z", &["zsh"]);
+}
+
+#[test]
+fn in_zsh() {
+    // zsh completes only in its line editor, so completion.zsh types into a second one.
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/completion.zsh");
+    let check = |line: &str, expected: &str| {
+        if let Some(found) = in_shell("zsh", &["-f"], script, &[("LINE", line), ("EXPECTED", expected)]) {
+            assert_eq!(found, ["found"], "{line}");
+        }
+    };
+    check("ephemwork stat", "ephemwork status");
+    check("ephemwork up fr", "front-end");
+    check("ephemwork up --take", "--takeover");
+    check("ephemwork completions z", "zsh");
+}

@@ -1,0 +1,2 @@
+document.title = "first";
+import.meta.hot?.accept();
