@@ -21,7 +21,7 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-            .filter(|name| !matches!(*name, header::TE | header::HOST | header::CONTENT_LENGTH))
+            .filter(|name| !is_kept(name))
             .collect();
         for name in names {
             headers.remove(name);
@@ -41,6 +41,14 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+}
+
+/// What a client may not take off by naming it in Connection: what says where a message ends or goes, and what the load
+/// balancer says about the client.
+fn is_kept(name: &HeaderName) -> bool {
+    matches!(*name, header::TE | header::HOST | header::CONTENT_LENGTH | header::FORWARDED)
+        || name.as_str().starts_with("x-forwarded-")
+        || name == crate::name::HEADER
 }
 
 /// Names nothing that would have to be taken off.
@@ -81,6 +89,14 @@ mod tests {
             &[("content-length", "3"), ("host", "h")],
         );
         check(&[("te", "trailers, deflate;q=0.5")], &[("te", "trailers")]);
+        check(
+            &[
+                ("connection", "X-Forwarded-For, x-ephemwork"),
+                ("x-ephemwork", "a:b"),
+                ("x-forwarded-for", "1.2.3.4"),
+            ],
+            &[("x-ephemwork", "a:b"), ("x-forwarded-for", "1.2.3.4")],
+        );
         check(&[("te", "gzip")], &[]);
         check(&[("connection", "te"), ("te", "trailers")], &[("te", "trailers")]);
         check(

@@ -21,6 +21,9 @@ pub mod session;
 pub mod bastiond;
 pub mod cli;
 
+#[doc(hidden)]
+pub mod fuzzing;
+
 /// The program's name and version as `--version` prints it: version, git revision, protocol version.
 pub fn version(program: &str) -> String {
     format!(

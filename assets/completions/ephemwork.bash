@@ -13,7 +13,7 @@ _ephemwork() {
         '') choices='up down status logs init demo completions bastiond --help --version' ;;
         up)
             case $previous in
-                --restart) choices='on-failure' ;;
+                --restart) choices='on-failure never' ;;
                 *)
                     choices='--no-run --takeover --detach --restart --json --help'
                     [[ $word == -* ]] || choices=$("${COMP_WORDS[0]}" completions services 2>/dev/null)

@@ -19,7 +19,7 @@ complete -c ephemwork -n '__fish_seen_subcommand_from up down logs' -a '(__ephem
 complete -c ephemwork -n '__fish_seen_subcommand_from up' -l no-run -d 'Tunnel to a service that already runs'
 complete -c ephemwork -n '__fish_seen_subcommand_from up' -l takeover -d 'Take the tag from another machine of this user'
 complete -c ephemwork -n '__fish_seen_subcommand_from up' -s d -l detach -d 'Return when ready'
-complete -c ephemwork -n '__fish_seen_subcommand_from up' -l restart -x -a on-failure -d 'Restart a service that ends'
+complete -c ephemwork -n '__fish_seen_subcommand_from up' -l restart -x -a 'on-failure never' -d 'Restart a service that ends'
 complete -c ephemwork -n '__fish_seen_subcommand_from logs' -s f -l follow -d 'Show what comes'
 complete -c ephemwork -n '__fish_seen_subcommand_from status' -l all -d 'Everyone\'s sessions'
 complete -c ephemwork -n '__fish_seen_subcommand_from up down status init' -l json -d 'Print JSON'

@@ -37,7 +37,7 @@ _ephemwork() {
                     _arguments '--no-run[tunnel to a service that already runs]' \
                         '--takeover[take the tag from another machine of this user]' \
                         '(-d --detach)'{-d,--detach}'[return when ready]' \
-                        '--restart[restart a service that ends]:when:(on-failure)' \
+                        '--restart[restart a service that ends]:when:(on-failure never)' \
                         '--json[print JSON]' '--help[show the help]' '*:service:_ephemwork_services'
                     ;;
                 down) _arguments '--json[print JSON]' '--help[show the help]' '*:service:_ephemwork_services' ;;

@@ -1,8 +1,8 @@
 //! The state directory: one daemon at a time, its ready file, and the unix sockets that it makes.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -146,11 +146,11 @@ pub(crate) fn listen(path: &Path) -> Result<rt::UnixListener> {
         Ok(_) => std::fs::remove_file(path).map_err(failed)?,
         Err(_) => {}
     }
-    // The socket is born with its mode; changed afterwards, it would stand open for a moment. Only one thread runs here.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = rt::UnixListener::bind(path);
-    rustix::process::umask(before);
-    bound.map_err(failed)
+    let listener = rt::UnixListener::bind(path).map_err(failed)?;
+    // Until this line the directory (0700 by default) and the usual umask keep others out: to connect is to write. Setting
+    // the umask instead would reach every thread of the process.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
 }
 
 /// Removes a file of this daemon; that it is gone already is fine.
@@ -165,8 +165,6 @@ pub(crate) fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -165,7 +165,8 @@ impl Guard {
 
     fn chunk_size(&mut self, bytes: &[u8]) -> Verdict {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
-            if bytes.len() > MAX_CHUNK_LINE {
+            // One more for the CR of a line that is as long as it may be.
+            if bytes.len() > MAX_CHUNK_LINE + 1 {
                 return refuse("bad-chunk", "the line that gives a chunk's size is too long");
             }
             return Verdict::More;

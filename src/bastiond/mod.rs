@@ -9,14 +9,14 @@ mod changes;
 pub(crate) mod control;
 mod directory;
 pub(crate) mod edge;
-mod guard;
+pub(crate) mod guard;
 mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 mod notify;
 mod refused;
 pub(crate) mod registry;
-mod route;
+pub(crate) mod route;
 pub(crate) mod settings;
 pub(crate) mod ssh;
 mod staging;
@@ -33,7 +33,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use argh::FromArgs as _;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::bastiond::admin::Door;
 use crate::bastiond::authorize::Authorized;
@@ -44,8 +43,9 @@ use crate::bastiond::state::{Addresses, Beginning, Daemon};
 use crate::bastiond::store::Store;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
+use crate::log::{self, LevelFilter};
+use crate::protocol;
 use crate::rt::{self, Signal, Signals};
-use crate::{log, protocol};
 
 /// What the daemon calls itself.
 const NAME: &str = "ephemwork-bastiond";
@@ -236,7 +236,10 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<rt::TcpListener> {
         let (exit, hint) = if taken {
             (
                 Exit::Conflict,
-                format!("find out who listens there (ss -ltnp), or give {flag} another port"),
+                format!(
+                    "see who listens there (lsof -nP -iTCP:{}), or give {flag} another port",
+                    address.port()
+                ),
             )
         } else {
             (

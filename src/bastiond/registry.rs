@@ -361,3 +361,6 @@ fn returned(session: &Session, asked: &Asked, now: u64) -> Grant {
         ..grant(asked, held.token.clone(), held.created, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -433,6 +433,25 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_right() {
+        let example = include_str!("../../assets/bastiond.toml");
+        let plain = settings(&[], example).unwrap();
+        assert_eq!(plain.state, Path::new("/var/lib/ephemwork"));
+        // What is commented out is right too.
+        let whole: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.contains(" = ") => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let whole = settings(&[], &whole).unwrap();
+        assert_eq!(whole.metrics, "127.0.0.1:9464".parse().ok());
+        assert_eq!(whole.tunables.lease, plain.tunables.lease, "the example shows the default");
+        assert_eq!(whole.tunables.drain, plain.tunables.drain, "the example shows the default");
+    }
+
+    #[test]
     fn a_flag_wins_and_paths_are_relative_to_where_they_are_written() {
         let flags = [
             "http=[::1]:7070",

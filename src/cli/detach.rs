@@ -13,8 +13,12 @@ use super::say;
 
 /// Set for the one in the background.
 const VARIABLE: &str = "EPHEMWORK_DETACHED";
-/// What the one in the background prints when everything is ready; no text for people begins like it.
-pub(super) const READY: &str = "\0ready\n";
+/// What the one in the background prints when everything is ready. Marks begin with a NUL byte, which no other text of it has.
+pub(super) const READY: &str = "\0r";
+/// What follows is for stderr.
+pub(super) const ERR: &str = "\0e";
+/// What follows is for stdout again.
+pub(super) const OUT: &str = "\0o";
 /// What is read at once, in bytes.
 const BUFFER: usize = 16 * 1024;
 /// How many pieces of output wait to be shown.
@@ -65,20 +69,18 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
         .name("background".to_owned())
         .spawn(move || relay(output, &send))
         .map_err(failed)?;
-    let mut shown: Vec<u8> = Vec::new();
+    let mut relayed = Relayed::default();
     loop {
         let piece = async { Ok(pieces.recv().await) };
         let signal = async { Err(signals.next().await) };
         match smol::future::or(piece, signal).await {
             Ok(Ok(piece)) => {
-                shown.extend(piece);
-                let ready = memchr::memmem::find(&shown, READY.as_bytes());
-                // What may be the beginning of the mark waits for its rest.
-                let end = ready.or_else(|| memchr::memchr(0, &shown)).unwrap_or(shown.len());
-                say::out(&String::from_utf8_lossy(&shown[..whole(&shown[..end])]));
-                shown.drain(..whole(&shown[..end]));
-                if ready.is_some() {
-                    return Ok(Exit::Fine);
+                for shown in relayed.take(&piece) {
+                    match shown {
+                        Shown::Out(text) => say::out(&text),
+                        Shown::Err(text) => say::warn(&text),
+                        Shown::Ready => return Ok(Exit::Fine),
+                    }
                 }
             }
             // The end of the output without a mark: it has failed, and has said why.
@@ -92,7 +94,6 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
             }
         }
     }
-    say::out(&String::from_utf8_lossy(&shown));
     let status = rt::unblock(move || child.wait()).await.map_err(failed)?;
     Ok(match status.code() {
         Some(code) => exit_of(code),
@@ -103,6 +104,45 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
             );
         }
     })
+}
+
+/// The output of the one in the background on its way to stdout and stderr.
+#[derive(Default)]
+struct Relayed {
+    /// What waits for its rest: a mark or a character that is cut.
+    kept: Vec<u8>,
+    err: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Shown {
+    Out(String),
+    Err(String),
+    Ready,
+}
+
+impl Relayed {
+    fn take(&mut self, piece: &[u8]) -> Vec<Shown> {
+        self.kept.extend_from_slice(piece);
+        let mut shown = Vec::new();
+        loop {
+            let mark = memchr::memchr(0, &self.kept);
+            let end = mark.unwrap_or_else(|| whole(&self.kept));
+            let text: Vec<u8> = self.kept.drain(..end).collect();
+            if !text.is_empty() {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                shown.push(if self.err { Shown::Err(text) } else { Shown::Out(text) });
+            }
+            if mark.is_none() || self.kept.len() < READY.len() {
+                return shown;
+            }
+            let mark: Vec<u8> = self.kept.drain(..READY.len()).collect();
+            match mark.as_slice() {
+                mark if mark == READY.as_bytes() => shown.push(Shown::Ready),
+                mark => self.err = mark == ERR.as_bytes(),
+            }
+        }
+    }
 }
 
 /// How much of it ends with a whole character.
@@ -135,4 +175,30 @@ fn exit_of(code: i32) -> Exit {
         Exit::Interrupted,
     ];
     all.into_iter().find(|&exit| exit as i32 == code).unwrap_or(Exit::Bug)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_found_however_the_output_is_cut() {
+        let text = format!("ä one\n{ERR}error: two\n{OUT}three\n{READY}").into_bytes();
+        for size in 1..text.len() {
+            let mut relayed = Relayed::default();
+            let (mut out, mut err, mut ready) = (String::new(), String::new(), 0);
+            for shown in text.chunks(size).flat_map(|piece| relayed.take(piece)) {
+                match shown {
+                    Shown::Out(text) => out += &text,
+                    Shown::Err(text) => err += &text,
+                    Shown::Ready => ready += 1,
+                }
+            }
+            assert_eq!(
+                (out.as_str(), err.as_str(), ready),
+                ("ä one\nthree\n", "error: two\n", 1),
+                "{size}"
+            );
+        }
+    }
 }

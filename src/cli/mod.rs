@@ -13,10 +13,12 @@ mod up;
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Config};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
+use crate::log;
 use say::Form;
 
 /// Run one service of a staging environment on this machine; everything else stays in staging.
@@ -85,6 +87,13 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
 }
 
 fn run(host: &Host, verb: Verb) -> Result<Exit> {
+    let level = host.variable(log::VARIABLE).unwrap_or(LOGGED);
+    log::init(
+        log::Format::Text,
+        Some(level),
+        LevelFilter::WARN,
+        host.stderr_is_terminal && host.colour(),
+    )?;
     match verb {
         Verb::Up(arguments) => up::run(host, arguments),
         Verb::Down(arguments) => down::run(host, arguments),
@@ -120,6 +129,9 @@ fn usage(output: &str, words: &[&str]) -> (String, String) {
         verb.map_or("ephemwork --help".to_owned(), |verb| format!("ephemwork {verb} --help")),
     )
 }
+
+/// What is logged to stderr without `EPHEMWORK_LOG`.
+const LOGGED: &str = "error,ephemwork=warn";
 
 const VERBS: [&str; 8] = ["up", "down", "status", "logs", "init", "demo", "completions", "bastiond"];
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::detach::{ERR, OUT};
 use crate::error::{Error, Exit};
 use crate::session::Said;
 use crate::session::note::{Note, Stage};
@@ -118,16 +119,17 @@ impl Screen {
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
+        let ready = closing_block(plan, colour, copy.as_ref());
         let printer = shared.clone();
         std::thread::Builder::new()
             .name("printer".to_owned())
-            .spawn(move || printer.print(copy))?;
+            .spawn(move || printer.print(form, copy))?;
         Ok(Screen {
             shared,
             form,
             names: plan.services.iter().map(|planned| planned.tag.service.to_string()).collect(),
             colour,
-            ready: closing_block(plan, colour),
+            ready,
             ready_object: ready_object(plan),
         })
     }
@@ -186,6 +188,8 @@ impl Screen {
     }
 
     fn prefixed(&self, service: &str, line: &str) -> String {
+        // A NUL byte shows nothing on a terminal, and begins a mark when detached.
+        let line = line.replace('\0', "\u{fffd}");
         let width = self.names.iter().map(String::len).max().unwrap_or_default();
         let prefix = format!("{service:width$} | ");
         let index = self.names.iter().position(|name| name == service).unwrap_or_default();
@@ -219,7 +223,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn print(&self, mut copy: Option<File>) {
+    fn print(&self, form: Form, mut copy: Option<File>) {
         let mut gone = false;
         loop {
             let mut queue = self.lock();
@@ -242,10 +246,11 @@ impl Shared {
                     let mut stdout = io::stdout().lock();
                     gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err();
                 }
-                Stream::Err if copy.is_some() && !gone => {
+                Stream::Err if copy.is_some() && form == Form::Human && !gone => {
                     // Detached: stderr is the copy, and whoever waits reads stdout.
                     let mut stdout = io::stdout().lock();
-                    gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err();
+                    let marked = format!("{ERR}{text}{OUT}");
+                    gone = stdout.write_all(marked.as_bytes()).and_then(|()| stdout.flush()).is_err();
                 }
                 Stream::Err if copy.is_some() => {}
                 Stream::Err => warn(&text),
@@ -280,7 +285,7 @@ fn sentence(note: &Note) -> String {
         Note::Ready => "ready".to_owned(),
         Note::Lost(why) => format!("connection to the bastion lost: {why}; reconnecting"),
         Note::StillLost(so_far, why) => format!("still no connection to the bastion after {}: {why}", time(*so_far)),
-        Note::Reconnected(took) => format!("reconnected after {}", time(*took)),
+        Note::Reconnected(took) => format!("connected again after {}", time(*took)),
         Note::Draining => "the bastion is about to stop; connecting anew".to_owned(),
         Note::Displaced(service, Some(by)) => format!("{service}: {by} has taken the tag over"),
         Note::Displaced(service, None) => format!("{service}: the bastion's admin released the tag"),
@@ -290,8 +295,8 @@ fn sentence(note: &Note) -> String {
     }
 }
 
-/// What is printed once everything is ready; `{url}` stands for the edge.
-fn closing_block(plan: &Plan, colour: bool) -> String {
+/// What is printed once everything is ready; `{url}` stands for the edge. With a copy nobody sits at the terminal.
+fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
     let bold = |text: &str| {
         if colour {
             format!("\x1b[1m{text}\x1b[0m")
@@ -300,7 +305,7 @@ fn closing_block(plan: &Plan, colour: bool) -> String {
         }
     };
     let mut lines = vec![String::new()];
-    let mut line = |key: &str, value: &str| lines.push(format!("  {key:8}  {value}"));
+    let mut line = |key: &str, value: &str| lines.push(format!("  {key:8}  {value}").trim_end().to_owned());
     line("ready", "");
     for planned in &plan.services {
         line("header", &bold(&format!("{}: {}", crate::name::HEADER_DISPLAY, planned.tag)));
@@ -328,7 +333,16 @@ fn closing_block(plan: &Plan, colour: bool) -> String {
         );
     }
     let names: Vec<&str> = plan.services.iter().map(|planned| planned.tag.service.as_str()).collect();
-    line("stop", &format!("Ctrl-C, or: ephemwork down {}", names.join(" ")));
+    match copy {
+        None => line("stop", &format!("Ctrl-C, or: ephemwork down {}", names.join(" "))),
+        Some(_) => {
+            line(
+                "logs",
+                &format!("ephemwork logs {} -f", names.first().copied().unwrap_or_default()),
+            );
+            line("stop", &format!("ephemwork down {}", names.join(" ")));
+        }
+    }
     lines.push("\n".to_owned());
     lines.join("\n")
 }

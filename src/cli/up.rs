@@ -7,7 +7,7 @@ use std::sync::Arc;
 use argh::FromArgs;
 
 use super::detach;
-use super::say::{Form, Screen};
+use super::say::{self, Form, Screen};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::rt::Signals;
@@ -58,48 +58,58 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     if arguments.detach && !detach::is_detached(host) {
         return super::block_on(detach::run(host));
     }
-    super::block_on(async {
-        // Armed before anything else, so that Ctrl-C counts from now on.
-        let mut signals = signals()?;
-        let detached = detach::begin(host);
-        let plan = plan(detached.as_ref().unwrap_or(host), &arguments)?;
-        let form = Form::of(arguments.json);
-        let copy = match &detached {
-            Some(_) => Some(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .mode(0o600)
-                    .open(plan.home.detached_log()),
-            ),
-            None => None,
-        };
-        // Without its log a detached `up` still works.
-        let copy = copy.and_then(std::io::Result::ok);
-        let screen = Screen::new(&plan, form, host.colour(), copy)
-            .map_err(|why| Error::new(Exit::Bug, "the system refuses a thread").because(why))?;
-        let screen = Arc::new(screen);
-        let shown = screen.clone();
-        let mark = detached.is_some();
-        let show = Arc::new(move |said: Said| {
-            let ready = matches!(said, Said::Ready(_));
-            shown.show(said);
-            if ready && mark {
-                shown.text(detach::READY);
-            }
-        });
-        let outcome = session::run(plan, &mut signals, show).await;
-        let exit = match &outcome {
-            Outcome::Fine => Exit::Fine,
-            Outcome::Interrupted => Exit::Interrupted,
-            Outcome::Failed(error) => {
-                screen.failure(error);
-                error.exit
-            }
-        };
-        screen.finish();
-        Ok(exit)
-    })
+    let form = Form::of(arguments.json);
+    let detached = detach::begin(host);
+    let ended = super::block_on(foreground(host, detached.as_ref(), &arguments, form));
+    match ended {
+        // stderr is the log; whoever waits reads stdout.
+        Err(error) if detached.is_some() && form == Form::Human => {
+            say::out(&format!("{}{}{}", detach::ERR, say::failure_text(&error), detach::OUT));
+            Ok(say::failure(&error, form))
+        }
+        other => other,
+    }
+}
+
+async fn foreground(host: &Host, detached: Option<&Host>, arguments: &Arguments, form: Form) -> Result<Exit> {
+    // Armed before anything else, so that Ctrl-C counts from now on.
+    let mut signals = signals()?;
+    let plan = plan(detached.unwrap_or(host), arguments)?;
+    let copy = match &detached {
+        Some(_) => Some(
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(plan.home.detached_log()),
+        ),
+        None => None,
+    };
+    // Without its log a detached `up` still works.
+    let copy = copy.and_then(std::io::Result::ok);
+    let screen = Screen::new(&plan, form, host.colour(), copy)
+        .map_err(|why| Error::new(Exit::Bug, "the system refuses a thread").because(why))?;
+    let screen = Arc::new(screen);
+    let shown = screen.clone();
+    let mark = detached.is_some();
+    let show = Arc::new(move |said: Said| {
+        let ready = matches!(said, Said::Ready(_));
+        shown.show(said);
+        if ready && mark {
+            shown.text(detach::READY);
+        }
+    });
+    let outcome = session::run(plan, &mut signals, show).await;
+    let exit = match &outcome {
+        Outcome::Fine => Exit::Fine,
+        Outcome::Interrupted => Exit::Interrupted,
+        Outcome::Failed(error) => {
+            screen.failure(error);
+            error.exit
+        }
+    };
+    screen.finish();
+    Ok(exit)
 }
 
 pub(super) fn signals() -> Result<Signals> {

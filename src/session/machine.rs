@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::note::{Note, Stage, Status};
 use crate::error::{Error, Exit};
-use crate::name::Service;
+use crate::name::Tag;
 
 /// Time since the `up` began.
 pub(crate) type Moment = Duration;
@@ -35,7 +35,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 /// One service of an `up`.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    pub(crate) service: Service,
+    pub(crate) tag: Tag,
     /// The commands it has, in their order. Without [`Stage::Run`] somebody else runs it, and it is only awaited.
     pub(crate) stages: Vec<Stage>,
     /// How long it may take from its first start until it answers.
@@ -278,7 +278,7 @@ impl Machine {
             Phase::Healthy { .. } if self.ready => "reconnecting",
             Phase::Healthy { .. } => "connecting",
             Phase::Backoff { .. } => "restarting",
-            Phase::Ended if work.group == Group::None => "stopped",
+            Phase::Ended if work.group == Group::None && work.claim == Claim::None => "stopped",
             Phase::Ended => "stopping",
         }
     }
@@ -305,7 +305,7 @@ impl Machine {
     fn spawn(&mut self, index: Index, stage: Stage) {
         let work = &mut self.works[index];
         work.group = Group::Running(stage);
-        let note = Note::Stage(work.job.service.clone(), stage);
+        let note = Note::Stage(work.job.tag.service.clone(), stage);
         self.tell(note);
         self.actions.push(Action::Spawn(index, stage));
     }
@@ -336,7 +336,7 @@ impl Machine {
         if stage != Stage::Run && status.success() {
             return;
         }
-        let service = work.job.service.clone();
+        let service = work.job.tag.service.clone();
         let again = self.restart == Restart::OnFailure && stage == Stage::Run && !status.success();
         if again {
             let wait = self.back_off(index, now);
@@ -389,7 +389,7 @@ impl Machine {
             return;
         }
         work.phase = Phase::Healthy { since: now };
-        let service = work.job.service.clone();
+        let service = work.job.tag.service.clone();
         self.tell(Note::Healthy(service));
     }
 
@@ -404,7 +404,7 @@ impl Machine {
             }
             Phase::Starting { since, tell, last, .. } if *tell <= now => {
                 *tell = now + PROGRESS;
-                let note = Note::Waiting(work.job.service.clone(), now.saturating_sub(*since), last.clone());
+                let note = Note::Waiting(work.job.tag.service.clone(), now.saturating_sub(*since), last.clone());
                 self.tell(note);
             }
             _ => {}
@@ -413,7 +413,7 @@ impl Machine {
 
     fn too_late(&mut self, index: Index, why: String, now: Moment) {
         let limit = self.works[index].job.health_timeout;
-        let service = self.works[index].job.service.clone();
+        let service = self.works[index].job.tag.service.clone();
         let runs = matches!(self.works[index].group, Group::Running(_));
         if self.ready && self.restart == Restart::OnFailure && runs {
             let wait = self.back_off(index, now);
@@ -459,7 +459,7 @@ impl Machine {
         }
         for index in indices.iter().copied() {
             if self.works[index].phase != Phase::Ended {
-                let note = Note::Down(self.works[index].job.service.clone());
+                let note = Note::Down(self.works[index].job.tag.service.clone());
                 self.tell(note);
                 self.stop(index, true);
             }
@@ -475,13 +475,14 @@ impl Machine {
             work.claim = Claim::None;
             return;
         }
-        let service = work.job.service.clone();
+        let service = work.job.tag.service.clone();
         self.tell(Note::Displaced(service.clone(), by.clone()));
         self.stop(index, false);
         if self.all_ended() {
+            let tag = &self.works[index].job.tag;
             let what = match by {
-                Some(by) => format!("service {service} is served by {by} now"),
-                None => format!("the bastion's admin released service {service}"),
+                Some(by) => format!("{tag} is served by {by} now"),
+                None => format!("the bastion's admin released {tag}"),
             };
             let hint = format!("to take it back: ephemwork up {service} --takeover");
             self.end(Outcome::Failed(Error::new(Exit::Conflict, what).hint(hint)));

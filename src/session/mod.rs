@@ -147,7 +147,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         edge: Mutex::new(None),
     };
     let jobs = plan.services.iter().map(|planned| Job {
-        service: planned.tag.service.clone(),
+        tag: planned.tag.clone(),
         stages: planned.stages.clone(),
         health_timeout: planned.config.health_timeout,
     });
@@ -173,11 +173,15 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
 }
 
 async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
-    for (up, _) in control::running(records).await? {
-        let twice = plan
-            .services
-            .iter()
-            .find(|planned| up.services.contains(&planned.tag.to_string()));
+    for (up, status) in control::running(records).await? {
+        let serves = |planned: &&Planned| {
+            let tag = planned.tag.to_string();
+            status
+                .services
+                .iter()
+                .any(|service| service.tag == tag && service.state != "stopped")
+        };
+        let twice = plan.services.iter().find(serves);
         if let Some(planned) = twice
             && plan.choices.takeover == Takeover::No
         {

@@ -8,6 +8,9 @@ use super::system;
 /// How long a connection to a port of this machine may take; one that hangs has a listener, too.
 const CONNECT: Duration = Duration::from_millis(500);
 
+/// How much of a process's command line is shown, in characters.
+const MAX_SHOWN: usize = 120;
+
 /// Why a port cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -75,7 +78,7 @@ fn holder(port: u16) -> Option<String> {
 
 fn process(pid: u32) -> String {
     match system::command_line(pid) {
-        Some(line) => format!("process {pid} ({line})"),
+        Some(line) => format!("process {pid} ({})", line.chars().take(MAX_SHOWN).collect::<String>()),
         None => format!("process {pid}"),
     }
 }

@@ -293,8 +293,13 @@ impl Output {
         rt::timeout(LAST_WORDS, self.done.recv()).await;
         let rest = self.lines.lock().unwrap_or_else(PoisonError::into_inner).finish();
         if let Some(line) = rest {
-            self.log.line(&line);
-            (self.show)(Said::Line(self.service.clone(), line));
+            let (service, log, show) = (self.service.clone(), self.log.clone(), self.show.clone());
+            // Showing may wait for the terminal, and the loop must not.
+            let shown = rt::unblock(move || {
+                log.line(&line);
+                show(Said::Line(service, line));
+            });
+            rt::timeout(LAST_WORDS, shown).await;
         }
     }
 }

@@ -133,11 +133,11 @@ pub(crate) fn was_given(pid: u32, variable: &str) -> bool {
     }
 }
 
-/// A process's command line, for people.
+/// A process's command line.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
-    let line = ps(&["-o", "args=", "-p", &pid.to_string()])?;
+    let line = ps(&["-ww", "-o", "args=", "-p", &pid.to_string()])?;
     let line = line.trim();
-    (!line.is_empty()).then(|| line.chars().take(120).collect())
+    (!line.is_empty()).then(|| line.to_owned())
 }
 
 /// `ps` with these arguments; `None` when it is missing or found nothing.

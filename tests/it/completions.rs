@@ -103,7 +103,7 @@ fn in_bash() {
     check("ephemwork up ''", &["api", "front-end"]);
     check("ephemwork up --takeover f", &["front-end"]);
     check("ephemwork up --t", &["--takeover"]);
-    check("ephemwork up --restart ''", &["on-failure"]);
+    check("ephemwork up --restart ''", &["never", "on-failure"]);
     check("ephemwork logs api f", &["front-end"]);
     check("ephemwork completions z", &["zsh"]);
     check("ephemwork status x", &[]);
@@ -138,4 +138,35 @@ fn in_zsh() {
     check("ephemwork up fr", "front-end");
     check("ephemwork up --take", "--takeover");
     check("ephemwork completions z", "zsh");
+}
+
+#[test]
+fn every_option_of_the_help_is_completed() {
+    for verb in ["up", "down", "status", "logs", "init", "demo", "completions"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ephemwork"))
+            .args([verb, "--help"])
+            .output()
+            .unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        let options = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let words = options.flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")).take(1));
+        for option in words {
+            let script = completions(Path::new("/"), "bash").unwrap();
+            assert!(
+                script.contains(option),
+                "{verb} {option} is not in assets/completions/ephemwork.bash"
+            );
+            let script = completions(Path::new("/"), "zsh").unwrap();
+            assert!(
+                script.contains(option),
+                "{verb} {option} is not in assets/completions/ephemwork.zsh"
+            );
+            let script = completions(Path::new("/"), "fish").unwrap();
+            let long = format!(" -l {}", option.trim_start_matches('-'));
+            assert!(
+                script.contains(&long),
+                "{verb} {option} is not in assets/completions/ephemwork.fish"
+            );
+        }
+    }
 }

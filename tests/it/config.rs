@@ -3,309 +3,15 @@
 //! Each case runs through the public parser; `through_the_executable` shows that `ephemwork up` prints the same and exits with 3.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use ephemwork::config::{self, Config, Table};
+use ephemwork::fuzzing;
 use proptest::prelude::*;
 
+use crate::config_cases::{CASES, KNOWN};
+
 const FILE: &str = "/w/shop/ephemwork.toml";
-
-/// A case of `CASES`: the file's text and its mistakes as `line:column: what; hint`.
-type Case = (&'static str, &'static [&'static str]);
-
-const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, env, env_file, \
-                     working_directory, health_timeout_seconds, stop_timeout_seconds";
-
-/// `…` stands for `KNOWN`.
-const CASES: &[Case] = &[
-    // Keys and tables.
-    (
-        "[service.api]\nprot = 8000",
-        &["2:1: unknown key \"prot\" in [service.api]; did you mean \"port\"?"],
-    ),
-    (
-        "[service.api]\nport = 8000\nhealth-check-path = \"/\"\nrun = \"x\"\nenvironment = {}\ndate = 1",
-        &[
-            "3:1: unknown key \"health-check-path\" in [service.api]; did you mean \"health_check_path\"?",
-            "4:1: unknown key \"run\" in [service.api]; did you mean \"run_command\"?",
-            "5:1: unknown table \"environment\" in [service.api]; did you mean \"env\"?",
-            "6:1: unknown key \"date\" in [service.api]; …",
-        ],
-    ),
-    (
-        "[services.api]\nport = 8000",
-        &["1:2: unknown table [services]; did you mean \"service\"?"],
-    ),
-    (
-        "[tunel]\ntype = \"local\"",
-        &["1:2: unknown table [tunel]; did you mean \"tunnel\"?"],
-    ),
-    ("[aws]\nx = 1", &["1:2: unknown table [aws]; known are tunnel, service"]),
-    (
-        "port = 8000",
-        &["1:1: unknown key \"port\" at the top of the file; it belongs in [service.NAME]"],
-    ),
-    (
-        "[tunnel]\nhealth_check_path = \"/x\"",
-        &["2:1: unknown key \"health_check_path\" in [tunnel]; it belongs in [service.NAME]"],
-    ),
-    (
-        "[service]\nport = 8000",
-        &["2:1: \"port\" stands in [service], which has only tables; write [service.NAME] above a service's keys"],
-    ),
-    (
-        "[[service]]\nport = 8000",
-        &["1:1: \"service\" must be a table, found a list; write [service.NAME]"],
-    ),
-    (
-        "tunnel = \"local\"\nservice = 5",
-        &[
-            "1:10: \"tunnel\" must be a table, found the text \"local\"; write [tunnel]",
-            "2:11: \"service\" must be a table, found the number 5; write [service.NAME]",
-        ],
-    ),
-    // Services' names and ports.
-    (
-        "[service.\"front end\"]\nport = 8000",
-        &["1:10: \"front end\" is not a service name: ' ' at position 6 is not allowed; use letters, digits, '.', '_' or '-'"],
-    ),
-    (
-        "[service.\"\"]\nport = 8000",
-        &["1:10: \"\" is not a service name: it is empty; use letters, digits, '.', '_' or '-'"],
-    ),
-    (
-        "[service.\"a:b\"]\nport = 0\nbad = 1",
-        &[
-            "1:10: \"a:b\" is not a service name: ':' at position 2 is not allowed; use letters, digits, '.', '_' or '-'",
-            "2:8: \"port\" in [service.\"a:b\"] must be a whole number from 1 to 65535, found 0",
-            "3:1: unknown key \"bad\" in [service.\"a:b\"]; …",
-        ],
-    ),
-    (
-        "[service.api]\nrun_command = \"x\"",
-        &["1:10: [service.api] has no \"port\"; add the port on which it listens, as in port = 8000"],
-    ),
-    (
-        "[service.api]\nport = \"8000\"",
-        &[
-            "2:8: \"port\" in [service.api] must be a whole number from 1 to 65535, found the text \"8000\"; write port = 8000, without quotes",
-        ],
-    ),
-    (
-        "[service.a]\nport = 0\n[service.b]\nport = 65536\n[service.c]\nport = -1\n[service.d]\nport = 80.5\n[service.e]\nport = 99999999999999999999",
-        &[
-            "2:8: \"port\" in [service.a] must be a whole number from 1 to 65535, found 0",
-            "4:8: \"port\" in [service.b] must be a whole number from 1 to 65535, found 65536",
-            "6:8: \"port\" in [service.c] must be a whole number from 1 to 65535, found -1",
-            "8:8: \"port\" in [service.d] must be a whole number from 1 to 65535, found the number 80.5",
-            "10:8: \"port\" in [service.e] must be a whole number from 1 to 65535, found 99999999999999999999",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\n[service.api]\nport = 8_000\n[service.x]\nport = 0x1F40",
-        &[
-            "4:8: port 8000 is already that of [service.web] (line 2); give each service its own",
-            "6:8: port 8000 is already that of [service.web] (line 2); give each service its own",
-        ],
-    ),
-    (
-        "[service.web]\nport = 7070",
-        &["2:8: port 7070 is where ephemwork itself listens (tunnel.listen, 127.0.0.1:7070); change one of them"],
-    ),
-    // Values of a service.
-    (
-        "[service.web]\nport = 8000\nrun_command = true\nbuild_command = [\"uv\", \"sync\"]\nbootstrap_command = \" \"\nenv_file = \"\"",
-        &[
-            "3:15: \"run_command\" in [service.web] must be text, found true; write it in quotes, on one line",
-            "4:17: \"build_command\" in [service.web] must be text, found a list; write it in quotes, on one line",
-            "5:21: \"bootstrap_command\" in [service.web] is empty; leave the key out instead",
-            "6:12: \"env_file\" in [service.web] is empty; leave the key out instead",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\nrun_command = \"a\\u0000b\"",
-        &["3:15: \"run_command\" in [service.web] contains a NUL character"],
-    ),
-    (
-        "[service.web]\nport = 8000\nhealth_check_path = \"health\"",
-        &[
-            "3:21: \"health_check_path\" in [service.web] must start with '/', found \"health\"; write health_check_path = \"/health\"",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\nhealth_check_path = \"http://localhost/x\"",
-        &["3:21: \"health_check_path\" in [service.web] must start with '/', found \"http://localhost/x\""],
-    ),
-    (
-        "[service.web]\nport = 8000\nhealth_check_path = \"/a b\"",
-        &[
-            "3:21: ' ' in \"health_check_path\" of [service.web] cannot stand in a request; write it percent-encoded, or leave it out",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\nprotocol = \"grpc\"",
-        &["3:12: \"protocol\" in [service.web] must be \"http1\" or \"h2c\", found \"grpc\"; did you mean \"h2c\"?"],
-    ),
-    (
-        "[service.web]\nport = 8000\nhealth_timeout_seconds = 0\nstop_timeout_seconds = 3601",
-        &[
-            "3:26: \"health_timeout_seconds\" in [service.web] must be a whole number from 1 to 3600, found 0",
-            "4:24: \"stop_timeout_seconds\" in [service.web] must be a whole number from 1 to 3600, found 3601",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\nworking_directory = \"~/x\"",
-        &[
-            "3:21: '~' in \"working_directory\" of [service.web] is not expanded; write a path from this file's directory, or from /",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\nenv = [\"A=1\"]",
-        &[
-            "3:7: \"env\" must be a table, found a list; write env = { NAME = \"value\" }, or a table of its own as in [service.NAME.env]",
-        ],
-    ),
-    (
-        "[service.web]\nport = 8000\n[service.web.env]\n\"A B\" = \"x\"\nPORT = \"1\"\nN = 5\n\"\" = \"x\"\n1A = \"y\"\nEPHEMWORK_TAG = \"a:b\"\nZ = \"\\u0000\"",
-        &[
-            "4:1: ' ' cannot stand in the variable's name \"A B\"; use letters, digits and '_', no digit first",
-            "5:1: PORT in env of [service.web] is set by ephemwork itself; take the line out",
-            "6:5: \"N\" in env of [service.web] must be text, found the number 5; write its value in quotes",
-            "7:1: a variable's name is empty; use letters, digits and '_', no digit first",
-            "8:1: '1' cannot stand in the variable's name \"1A\"; use letters, digits and '_', no digit first",
-            "9:1: EPHEMWORK_TAG in env of [service.web] is set by ephemwork itself; take the line out",
-            "10:5: the value of Z contains a NUL character",
-        ],
-    ),
-    // The tunnel.
-    (
-        "[tunnel]\ntype = \"ec\"",
-        &["2:8: \"type\" in [tunnel] must be \"local\" or \"ec2\", found \"ec\"; did you mean \"ec2\"?"],
-    ),
-    (
-        "[tunnel]\ntype = \"ec2\"\nregion = \"us-east1\"\ninstance_type = \"t4g\"",
-        &[
-            "3:10: \"region\" in [tunnel] must look like \"eu-west-1\", found \"us-east1\"",
-            "4:17: \"instance_type\" in [tunnel] must look like \"t4g.nano\", found \"t4g\"",
-        ],
-    ),
-    (
-        "[tunnel]\nregion = \"us-east-1\"",
-        &[
-            "2:1: \"region\" in [tunnel] needs type = \"ec2\", and there is no type; add type = \"ec2\", or type = \"local\" to keep it for later",
-        ],
-    ),
-    (
-        "[tunnel]\nproject_name = \"My Shop\"",
-        &[
-            "2:16: \"project_name\" in [tunnel] must be lower case letters, digits and single '-' between them, at most 32, found \"My Shop\"; \"my-shop\" would do",
-        ],
-    ),
-    (
-        "[tunnel]\nlisten = \"0.0.0.0:7070\"",
-        &[
-            "2:10: \"listen\" in [tunnel] must be a loopback address, so that only this machine reaches it, found \"0.0.0.0:7070\"; write it as in listen = \"127.0.0.1:7070\"",
-        ],
-    ),
-    (
-        "[tunnel]\nlisten = \"127.0.0.1\"",
-        &[
-            "2:10: \"listen\" in [tunnel] must be an address with a port, found \"127.0.0.1\"; write it as in listen = \"127.0.0.1:7070\"",
-        ],
-    ),
-    (
-        "[tunnel]\nlisten = \"[::1]:0\"",
-        &["2:10: \"listen\" in [tunnel] needs a port from 1 to 65535, found 0; write it as in listen = \"127.0.0.1:7070\""],
-    ),
-    (
-        "[tunnel]\nlisten = 7070",
-        &["2:10: \"listen\" in [tunnel] must be text, found the number 7070; write it in quotes, on one line"],
-    ),
-    (
-        "[tunnel]\nstaging_url = \"https://staging.example.com/v1\"",
-        &[
-            "2:15: \"staging_url\" in [tunnel] is wrong: \"/v1\" is too much: requests keep their own path and query; write it as in staging_url = \"https://staging.example.com\"",
-        ],
-    ),
-    (
-        "[tunnel]\nstaging_url = \"staging.example.com\"",
-        &[
-            "2:15: \"staging_url\" in [tunnel] is wrong: it must begin with http:// or https://; write it as in staging_url = \"https://staging.example.com\"",
-        ],
-    ),
-    (
-        "[tunnel]\nstaging_url = \"http://localhost:7070\"",
-        &[
-            "2:15: \"staging_url\" in [tunnel] is where ephemwork itself listens (127.0.0.1:7070); give the staging environment's address",
-        ],
-    ),
-    // Not TOML; what is wrong beside it is said in the same run.
-    (
-        "[service.api]\nport = \nrun_command = 5",
-        &[
-            "2:8: this is not TOML: a value is missing behind '='",
-            "3:15: \"run_command\" in [service.api] must be text, found the number 5; write it in quotes, on one line",
-        ],
-    ),
-    (
-        "[service.api\nport = 8000\nbad = 1\n[service.web]\nport = 8000\nwrok = 1",
-        &[
-            "1:13: this is not TOML: the closing ']' is missing behind the table's name",
-            "6:1: unknown key \"wrok\" in [service.web]; …",
-        ],
-    ),
-    (
-        "[service.api]\nport = 8000\nrun_command = \"uvicorn\nbuild_command = 'x\nhealth_check_path = \"health\"",
-        &[
-            "3:23: this is not TOML: the closing '\"' is missing",
-            "4:19: this is not TOML: the closing \"'\" is missing",
-            "5:21: \"health_check_path\" in [service.api] must start with '/', found \"health\"; write health_check_path = \"/health\"",
-        ],
-    ),
-    (
-        "[service.api]\nport = 8000\nport = 8001",
-        &["3:1: this is not TOML: \"port\" stands twice"],
-    ),
-    (
-        "[service.api]\nport = 8000\n[service.api]\nrun_command = \"x\"",
-        &["3:10: this is not TOML: \"api\" stands twice"],
-    ),
-    (
-        "[service.api]\nport: 8000",
-        &["2:5: this is not TOML: invalid unquoted key, expected letters, numbers, `-`, `_`"],
-    ),
-    (
-        "[service.api]\nport 8000",
-        &["2:6: this is not TOML: a key must be followed by '=' and its value"],
-    ),
-    (
-        "[service.api]\nport = 8000\nrun_command = npm start",
-        &["3:15: this is not TOML: text must stand in quotes: \"npm start\""],
-    ),
-    (
-        "[service.api]\nport = 08000",
-        &["2:8: this is not TOML: unexpected leading zero, expected nothing"],
-    ),
-    (
-        "{\"service\": {}}",
-        &["1:1: this is not TOML: invalid key-value pair, expected key"],
-    ),
-    // Columns count characters: behind a byte order mark, tabs, CRLF and letters of several bytes.
-    (
-        "\u{feff}bad = 1\r\n[service.api]\r\n\tprot = 1\r\nrun_command = \"日本 é\" # ä\r\nenv = { A = \"日本\", Ü = \"x\", \"ü\" = 1, B = 2 }\r\n",
-        &[
-            "1:1: unknown key \"bad\" at the top of the file; known are tunnel, service",
-            "3:2: unknown key \"prot\" in [service.api]; did you mean \"port\"?",
-            "5:19: this is not TOML: invalid unquoted key, expected letters, numbers, `-`, `_`",
-        ],
-    ),
-    (
-        "[service.api]\nport = 1\nenv = { \"日本\" = \"x\", B = 2 }",
-        &[
-            "3:9: '日' cannot stand in the variable's name \"日本\"; use letters, digits and '_', no digit first",
-            "3:25: \"B\" in env of [service.api] must be text, found the number 2; write its value in quotes",
-        ],
-    ),
-];
 
 fn load(text: &str) -> Result<Config, Vec<String>> {
     config::parse(text, Path::new(FILE)).map_err(|mistakes| {
@@ -323,6 +29,38 @@ fn every_mistake_is_named_where_it_stands() {
         let expected: Vec<String> = expected.iter().map(|line| line.replace('…', KNOWN)).collect();
         let found = load(text).expect_err(text);
         assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
+fn through_the_executable() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ephemwork.toml");
+    for (text, expected) in CASES {
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_ephemwork"))
+            .args(["up", "api"])
+            .current_dir(directory.path())
+            .env("EPHEMWORK_HOME", directory.path().join("home"))
+            .env("EPHEMWORK_USER", "alice")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{text}\n{told}");
+        let found: Vec<&str> = told
+            .lines()
+            .filter_map(|line| line.split_once("ephemwork.toml:"))
+            .map(|(_, line)| line)
+            .collect();
+        // The first is the sentence that says how many there are.
+        let found = found
+            .iter()
+            .copied()
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+            .collect::<Vec<_>>();
+        let expected: Vec<String> = expected.iter().map(|line| line.replace('…', KNOWN)).collect();
+        assert_eq!(found, expected, "{text}\n{told}");
     }
 }
 
@@ -471,12 +209,12 @@ fn fragment() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn a_mistake_lies_inside_the_text(fragments in prop::collection::vec(fragment(), 0..60)) {
-        inside(&fragments.concat());
+        fuzzing::config(fragments.concat().as_bytes());
     }
 
     #[test]
     fn a_mistake_lies_inside_any_text(text in any::<String>()) {
-        inside(&text);
+        fuzzing::config(text.as_bytes());
     }
 
     #[test]
@@ -484,26 +222,6 @@ proptest! {
         let text = include_str!("../../assets/ephemwork.toml");
         let at = cut.index(text.len());
         let at = (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        inside(&format!("{}{what}{}", &text[..at], &text[at..]));
+        fuzzing::config(format!("{}{what}{}", &text[..at], &text[at..]).as_bytes());
     }
-}
-
-/// Every mistake can be shown: its line is there, its column is one of its characters or the end; they are in order.
-fn inside(text: &str) {
-    let Err(mistakes) = config::parse(text, Path::new(FILE)) else {
-        return;
-    };
-    assert!(!mistakes.is_empty());
-    assert!(mistakes.is_sorted());
-    let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines: Vec<&str> = plain.split('\n').collect();
-    for mistake in &mistakes {
-        let line = lines.get(mistake.line - 1).unwrap_or_else(|| panic!("{mistake:?}"));
-        let end = line.chars().count() + 1;
-        assert!(
-            (1..=end).contains(&mistake.column) && mistake.column + mistake.width <= end + 1,
-            "{mistake:?} {line:?}"
-        );
-    }
-    assert!(!config::render(&mistakes, text, Path::new(FILE)).is_empty());
 }

@@ -1,7 +1,5 @@
 //! `ephemwork init`: what it recognises, and that what it writes loads.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,11 +5,18 @@
 )]
 
 mod bulk;
+mod children;
+mod completions;
 mod config;
+mod config_cases;
+mod corpus;
 mod crash;
 mod daemon;
+mod demo;
 mod devservers;
+mod directory;
 mod doors;
+mod down;
 mod framing;
 mod grpc;
 mod http2;
@@ -17,6 +24,7 @@ mod init;
 mod isolation;
 mod laptop;
 mod lease;
+mod names;
 mod openssh;
 mod peers_alone;
 mod preflight;
@@ -27,5 +35,6 @@ mod streaming;
 mod support;
 mod syscalls;
 mod takeover;
+mod up;
 mod ways;
 mod websocket;

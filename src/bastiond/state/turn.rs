@@ -81,6 +81,7 @@ impl Daemon {
         let idle: Vec<bool> = displaced.iter().map(|lane| !table.registry.carries(lane.id)).collect();
         drop(table);
         lock(&self.changed).tell();
+        tracing::info!(%tag, host = %grant.record.host, resumed = grant.resumed, displaced = displaced.len(), "claimed");
         if let Some(lane) = replaced {
             lane.close("its laptop came back over a new connection");
         }
@@ -123,6 +124,7 @@ impl Daemon {
         let others: Vec<Arc<Lane>> = others.filter_map(|id| table.lanes.get(id).cloned()).collect();
         let idle: Vec<bool> = others.iter().map(|lane| !table.registry.carries(lane.id)).collect();
         drop(table);
+        tracing::info!(%tag, by_admin = by == Releaser::Admin, "released");
         lock(&self.changed).tell();
         for (lane, idle) in others.iter().zip(idle) {
             lane.notify(Event::Released { tag: tag.clone() });

@@ -7,14 +7,14 @@ use proptest::prelude::*;
 
 use super::{Action, Event, Index, Job, Machine, Moment, Outcome, Restart};
 use crate::error::{Error, Exit};
-use crate::name::Service;
+use crate::name::{Service, Tag};
 use crate::session::note::{Note, Stage, Status};
 
 const ALL: [Stage; 3] = [Stage::Bootstrap, Stage::Build, Stage::Run];
 
 fn job(name: &str, stages: &[Stage]) -> Job {
     Job {
-        service: Service::parse(name).unwrap(),
+        tag: Tag::parse(&format!("alice:{name}")).unwrap(),
         stages: stages.to_vec(),
         health_timeout: Duration::from_secs(60),
     }

@@ -1,0 +1,149 @@
+//! The doors through which bytes of strangers come in, for fuzz targets and for the test that runs their corpus.
+//!
+//! Each function takes any bytes and panics when a property does not hold. Nothing else in the program calls them.
+
+use std::path::Path;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Uri, request};
+
+use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict};
+use crate::bastiond::route;
+use crate::config;
+use crate::name::{Service, Tag, User};
+
+/// Parsing a config ends, and every mistake can be shown: its line is there, its column lies in it, they are in order.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let file = Path::new(config::FILE);
+    let mistakes = match config::parse(text, file) {
+        Ok(config) => {
+            assert!(config.tunnel.listen.ip().is_loopback());
+            assert!(config.services.values().all(|service| service.port != 0));
+            return;
+        }
+        Err(mistakes) => mistakes,
+    };
+    assert!(!mistakes.is_empty() && mistakes.is_sorted());
+    let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines: Vec<&str> = plain.split('\n').collect();
+    for mistake in &mistakes {
+        let end = lines[mistake.line - 1].chars().count() + 1;
+        assert!(
+            (1..=end).contains(&mistake.column) && mistake.column + mistake.width <= end + 1,
+            "{mistake:?}"
+        );
+    }
+    assert!(!config::render(&mistakes, text, file).is_empty());
+}
+
+/// A tag that is taken is printed as it came, and both of its halves are taken by themselves.
+pub fn tag(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match Tag::parse(text) {
+        Ok(tag) => {
+            assert_eq!(tag.to_string(), text);
+            assert_eq!(User::parse(tag.user.as_str()), Ok(tag.user.clone()));
+            assert_eq!(Service::parse(tag.service.as_str()), Ok(tag.service.clone()));
+            assert_eq!(Tag::new(tag.user.clone(), tag.service.clone()), tag);
+        }
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
+}
+
+/// What passes the edge's guard is read in one way: however the bytes are cut, the same ones pass, and the head of each
+/// request that passes has one framing. Its rewritten head has nothing of its connection left, and stays as it is when rewritten again.
+pub fn head(bytes: &[u8]) {
+    let (whole, heads) = guarded(bytes, bytes.len());
+    for step in [1, 7] {
+        let (pieces, _) = guarded(bytes, step);
+        assert_eq!(pieces, whole, "in pieces of {step}");
+    }
+    for head in heads {
+        one_head(head);
+    }
+}
+
+/// Feeds the guard `step` bytes at a time. How many passed, whether it refused, and the heads that passed.
+fn guarded(bytes: &[u8], step: usize) -> ((usize, bool), Vec<&[u8]>) {
+    let mut guard = Guard::new();
+    let mut heads = Vec::new();
+    let (mut passed, mut there) = (0, 0);
+    while passed < bytes.len() {
+        if passed == there {
+            there = (there + step.max(1)).min(bytes.len());
+        }
+        let in_head = guard.in_head();
+        match guard.check(&bytes[passed..there]) {
+            Verdict::Pass(count) => {
+                assert!(count > 0 && passed + count <= there, "{count} of {}", there - passed);
+                if in_head && count > 2 {
+                    heads.push(&bytes[passed..passed + count]);
+                }
+                passed += count;
+            }
+            Verdict::More if there == bytes.len() => break,
+            Verdict::More => there = (there + step.max(1)).min(bytes.len()),
+            Verdict::Refuse(refusal) => {
+                assert!(refusal.status.is_client_error() || refusal.status.is_server_error());
+                return ((passed, true), heads);
+            }
+        }
+    }
+    ((passed, false), heads)
+}
+
+fn one_head(bytes: &[u8]) {
+    let Some(mut head) = parsed(bytes) else {
+        return;
+    };
+    let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
+    let encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter().count();
+    assert!(lengths + encodings <= 1, "{:?}", String::from_utf8_lossy(bytes));
+    assert!(head.headers.get_all(header::HOST).iter().count() <= 1);
+    if let Ok(Some(tag)) = route::tag(&head.headers) {
+        assert_eq!(Tag::parse(&tag.to_string()), Ok(tag));
+    }
+    assert!(route::upgrade(&head).is_none_or(|token| !token.is_empty()));
+    assert!(!route::is_preflight(&head.method, &head.headers) || head.method == Method::OPTIONS);
+    route::rewrite(&mut head);
+    assert!(head.uri.authority().is_none());
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    ] {
+        assert!(!head.headers.contains_key(name), "{name}");
+    }
+    assert!(head.headers.get_all(header::TE).iter().all(|te| te == "trailers"));
+    let once = (head.uri.clone(), head.headers.clone());
+    route::rewrite(&mut head);
+    assert_eq!((head.uri, head.headers), once);
+}
+
+/// As the HTTP library under the edge reads it; `None` for what it refuses.
+fn parsed(bytes: &[u8]) -> Option<request::Parts> {
+    let mut room = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut read = httparse::Request::new(&mut room);
+    let complete = read.parse(bytes).ok()?.is_complete();
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = Method::from_bytes(read.method.filter(|_| complete)?.as_bytes()).ok()?;
+    head.uri = read.path?.parse::<Uri>().ok()?;
+    head.version = if read.version? == 1 {
+        http::Version::HTTP_11
+    } else {
+        http::Version::HTTP_10
+    };
+    for header in read.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        head.headers.append(name, HeaderValue::from_bytes(header.value).ok()?);
+    }
+    Some(head)
+}
