@@ -312,6 +312,19 @@ fn request_line(line: &[u8]) -> Result<bool, Refusal> {
     if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
         return Err(WRONG);
     }
+    // RFC 9112, section 3.2; the authority form belongs to CONNECT, which is for another kind of proxy.
+    let absolute = |scheme: &[u8]| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let right = target[0] == b'/' || (target == b"*" && method == b"OPTIONS") || absolute(b"http://") || absolute(b"https://");
+    if !right {
+        return Err(bad(
+            "bad-target",
+            "the request's target is not a path, a URL or, with OPTIONS, an asterisk",
+        ));
+    }
     match version {
         b"HTTP/1.1" => Ok(true),
         b"HTTP/1.0" => Ok(false),
@@ -471,6 +484,11 @@ mod tests {
         refused("GET /\r\nHost: a\r\n\r\n", "bad-request-line");
         refused("GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
         refused("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
+        refused("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
+        refused("GET a.html HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
+        refused("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
+        whole("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+        whole("GET HTTP://a/b HTTP/1.1\r\nHost: a\r\n\r\n");
         refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "bad-version");
 
         let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -241,7 +241,8 @@ fn an_answer_that_is_cut_short_is_not_passed_off_as_whole(with: fn(Service) -> B
         }));
         let mut wire = Wire::to(bed.bastion.http);
         wire.send(request("GET", "/", "", ""));
-        let head = wire.head().expect("no head");
+        // A connection that ends without an answer is as honest as one that ends within it.
+        let Some(head) = wire.head() else { continue };
         if head.status() == 200 {
             assert_eq!(wire.body(&head, false), None, "a cut answer looks whole ({announced})");
         } else {

@@ -1,7 +1,7 @@
 //! The shapes of request smuggling: each is refused with 400 and a reason, the connection ends, and no request of it reaches
 //! the service. RFC 9112, sections 2.2, 3.2, 5.1, 5.2, 6.1, 6.3, 7.1 and 11.2.
 
-use crate::support::{Bastion, Service, Wire, fetch, get, service::ok};
+use crate::support::{Bastion, Service, Wire, fetch, get, service::ok, until};
 
 /// What a smuggler wants to have understood as a request of its own.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: shop.test\r\nX-Ephemwork: alice:api\r\n\r\n";
@@ -103,12 +103,12 @@ fn faults(bastion: &Bastion, status: u16, bytes: &str) -> Option<String> {
     let Some(head) = wire.head() else {
         return Some("closed without an answer".to_owned());
     };
+    if head.status() != status {
+        return Some(format!("answered {:?}", head.start));
+    }
     let body = wire.body(&head, true);
     let after = String::from_utf8_lossy(&wire.rest()).into_owned();
     let by = head.field("x-ephemwork-served-by").unwrap_or_default();
-    if head.status() != status {
-        return Some(format!("answered {:?} {after:?}", head.start));
-    }
     if !by.starts_with("edge; reason=") {
         return Some(format!("no reason: {head:?}"));
     }
@@ -133,6 +133,9 @@ fn every_shape_is_refused_and_nothing_of_it_reaches_the_service() {
         if get(bastion.http, "alice:api", &sentinel).status() != 200 {
             fault += " the tunnel is broken afterwards";
         }
+        until("the sentinel to be counted", || {
+            (service.complete() > complete_before).then_some(())
+        });
         let heads: Vec<String> = service.heads()[heads_before..]
             .iter()
             .map(|head| head.target().to_owned())
@@ -162,13 +165,14 @@ fn a_huge_head_is_431_and_a_large_one_passes() {
         // The edge may close before everything is sent.
         wire.try_send(head.as_bytes()).ok();
         let answer = wire.answer("GET");
-        (answer.status(), wire.rest().len())
+        let ended = answer.status() != 200 && wire.rest().is_empty();
+        (answer.status(), ended)
     };
-    assert_eq!(ask(format!("Cookie: {}\r\n", "c".repeat(8_000))).0, 200);
+    assert_eq!(ask(format!("Cookie: {}\r\n", "c".repeat(8_000))), (200, false));
     let complete = service.complete();
-    assert_eq!(ask(format!("Cookie: {}\r\n", "c".repeat(1_000_000))), (431, 0));
+    assert_eq!(ask(format!("Cookie: {}\r\n", "c".repeat(1_000_000))), (431, true));
     let many: String = (0..5_000).map(|number| format!("X-{number}: y\r\n")).collect();
-    assert_eq!(ask(many), (431, 0));
+    assert_eq!(ask(many), (431, true));
     let long = fetch(
         bastion.http,
         format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(500_000)),
@@ -215,4 +219,24 @@ fn good_relatives_of_the_shapes_pass() {
     assert_eq!(fetch(bastion.http, head).status(), 200);
     let heads = service.heads();
     assert_eq!(heads.last().and_then(|head| head.field("host")), Some("other.test:81"));
+}
+
+#[test]
+fn a_wrong_chunk_that_comes_late_ends_the_request_at_the_service() {
+    // The head was right and is with the service already when the wrong chunk comes.
+    let bastion = Bastion::start();
+    let service = Service::saying("reached");
+    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let mut wire = Wire::to(bastion.http);
+    wire.send("POST /late HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    until("the head to reach the service", || (service.heads().len() == 1).then_some(()));
+    wire.send(format!("5\nworld\r\n0\r\n\r\n{HIDDEN}"));
+    let answer = wire.answer("POST");
+    assert_eq!(answer.status(), 400, "{answer:?}");
+    assert_eq!(answer.served_by(), "edge; reason=bad-chunk");
+    assert_eq!(wire.rest(), b"");
+    assert_eq!(get(bastion.http, "alice:api", "/sentinel").status(), 200);
+    let targets: Vec<String> = service.heads().iter().map(|head| head.target().to_owned()).collect();
+    assert_eq!(targets, ["/late", "/sentinel"]);
+    until("the sentinel alone to be counted", || (service.complete() == 1).then_some(()));
 }

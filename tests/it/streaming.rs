@@ -95,13 +95,22 @@ fn a_body_is_passed_on_piece_by_piece() {
 
 #[test]
 fn two_hundred_slow_clients_at_once() {
-    const CLIENTS: usize = 200;
+    slow(200, |bastion, port| bastion.up("alice", &[("api", port)]));
+}
+
+#[test]
+fn fifty_slow_clients_of_an_openssh_laptop() {
+    // It carries 64 requests at once, and says so with 503 beyond.
+    slow(50, |bastion, port| bastion.laptop("alice", &[("api", port)]));
+}
+
+fn slow<L>(clients: usize, laptop: impl FnOnce(&Bastion, u16) -> L) {
     const PIECES: usize = 8;
     let service = Service::replying(|head, body| ok(&format!("{} {}", head.target(), String::from_utf8_lossy(body))));
-    let bastion = Bastion::start();
-    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let bastion = Bastion::local(&[]);
+    let _laptop = laptop(&bastion, service.port);
     let _turn = heavy();
-    let requests: Vec<Vec<u8>> = (0..CLIENTS)
+    let requests: Vec<Vec<u8>> = (0..clients)
         .map(|number| {
             let body = format!("body of {number:04} ").repeat(20);
             format!(

@@ -22,6 +22,10 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 /// so that ALB closes first and never sends a request into a connection that is being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(4200);
 
+/// How long a client may go on sending after its last answer. Bytes that nobody read make the system reset a connection that is
+/// closed, and the client may lose the answer (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
 /// What is read at once while a head is awaited, in bytes.
 const PIECE: usize = 8 * 1024;
 
@@ -69,6 +73,8 @@ pub(crate) struct Intake {
     timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     timer_at: Instant,
     deadline: Instant,
+    /// Set when the connection is being closed: whether the client sent what nobody read.
+    unread: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,11 @@ enum State {
     Open,
     /// So much of [`STAND_IN`] was handed on.
     StandIn(usize),
-    /// Nothing more is read.
+    /// The body at hand is wrong; whoever reads it is to be told.
+    Broken,
+    /// Nothing more is handed on, and the parser, which would close at an end of the stream, writes its last answer.
+    Refused,
+    /// The client sends no more.
     Ended,
 }
 
@@ -116,6 +126,7 @@ impl Intake {
             timer: Box::pin(rt::sleep(HEAD_LIMIT)),
             timer_at: now + HEAD_LIMIT,
             deadline: now + HEAD_LIMIT,
+            unread: None,
         };
         Ok(Some((intake, spoken)))
     }
@@ -140,17 +151,11 @@ impl Intake {
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> io::Result<()> {
+    fn refuse(&mut self, refusal: Refusal) {
         let in_head = self.guard.as_ref().is_none_or(Guard::in_head);
         *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
         self.held.truncate(self.passed);
-        if in_head {
-            self.state = State::StandIn(0);
-            return Ok(());
-        }
-        // In the middle of a body: reading it fails, and the request is answered with the reason or broken off.
-        self.state = State::Ended;
-        Err(io::Error::new(io::ErrorKind::InvalidData, refusal.what))
+        self.state = if in_head { State::StandIn(0) } else { State::Broken };
     }
 
     /// Hands on what may be; answers whether there was any.
@@ -185,6 +190,23 @@ impl Intake {
         }
     }
 
+    /// Reads what a client still sends into a connection that is being closed, for a while.
+    fn poll_linger(&mut self, cx: &mut Context<'_>, mut unread: bool) -> Poll<()> {
+        let mut piece = [0; PIECE];
+        loop {
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() && Instant::now() < self.deadline => unread = true,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if unread => {
+                    self.unread = Some(unread);
+                    return self.poll_deadline(cx);
+                }
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Reads more into `held`, and checks it.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let began = !self.held.is_empty();
@@ -201,10 +223,10 @@ impl Intake {
                 if !began {
                     self.deadline = Instant::now() + HEAD_LIMIT;
                 }
-                Poll::Ready(match self.check() {
-                    Ok(()) => Ok(()),
-                    Err(refusal) => self.refuse(refusal),
-                })
+                if let Err(refusal) = self.check() {
+                    self.refuse(refusal);
+                }
+                Poll::Ready(Ok(()))
             }
             Poll::Pending => {
                 if !self.guard.as_ref().is_some_and(Guard::in_head) {
@@ -215,7 +237,8 @@ impl Intake {
                 }
                 ready!(self.poll_deadline(cx));
                 if began {
-                    return Poll::Ready(self.refuse(TOO_SLOW));
+                    self.refuse(TOO_SLOW);
+                    return Poll::Ready(Ok(()));
                 }
                 self.state = State::Ended;
                 Poll::Ready(Ok(()))
@@ -230,7 +253,7 @@ impl AsyncRead for Intake {
         if this.passed == 0 && !this.held.is_empty() && this.state == State::Open {
             // What came with the first bytes of the connection.
             if let Err(refusal) = this.check() {
-                this.refuse(refusal)?;
+                this.refuse(refusal);
             }
         }
         loop {
@@ -239,9 +262,17 @@ impl AsyncRead for Intake {
             }
             match this.state {
                 State::Ended => return Poll::Ready(Ok(())),
+                State::Refused => return Poll::Pending,
+                State::Broken => {
+                    this.state = State::Refused;
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the body is not framed right",
+                    )));
+                }
                 State::StandIn(at) if at == STAND_IN.len() => {
-                    this.state = State::Ended;
-                    return Poll::Ready(Ok(()));
+                    this.state = State::Refused;
+                    return Poll::Pending;
                 }
                 State::StandIn(at) => {
                     let count = out.remaining().min(STAND_IN.len() - at);
@@ -289,7 +320,20 @@ impl AsyncWrite for Intake {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        let unread = match this.unread {
+            Some(unread) => unread,
+            None => {
+                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                // After an upgrade only this direction ends, and HTTP/2 says goodbye in its own way.
+                let Some(guard) = this.guard.as_ref().filter(|guard| guard.free() != u64::MAX) else {
+                    return Poll::Ready(Ok(()));
+                };
+                this.deadline = Instant::now() + LINGER;
+                this.state != State::Open || !guard.in_head() || !this.held.is_empty()
+            }
+        };
+        this.poll_linger(cx, unread).map(Ok)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -25,7 +25,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["bastiond/store", "session/records"]),
     ("argh", &["cli/", "bastiond/mod.rs", "bastiond/settings"]),
     ("toml", &["config"]),
-    ("tracing_subscriber", &["log.rs"]),
 ];
 
 /// Files under `src/` that take data and give data.
