@@ -13,12 +13,11 @@ mod up;
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Config};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
-use crate::log;
+use crate::log::{self, LevelFilter};
 use say::Form;
 
 /// Run one service of a staging environment on this machine; everything else stays in staging.

@@ -5,21 +5,17 @@
 //! is left; when [`Action::End`] was said, every group was stopped or killed, every tag released or out of reach, and
 //! nothing is asked any more.
 
+mod event;
 mod tunnel;
 #[cfg(test)]
 mod world;
 
 use std::time::Duration;
 
+pub(crate) use event::{Action, Event, Index, Job, Moment, Outcome, Restart};
+
 use super::note::{Note, Stage, Status};
 use crate::error::{Error, Exit};
-use crate::name::Tag;
-
-/// Time since the `up` began.
-pub(crate) type Moment = Duration;
-
-/// The position of a service in [`Orders::jobs`].
-pub(crate) type Index = usize;
 
 /// The first wait before a service is started again; doubled with each failure. Short, so that a typo fixed in an editor counts soon.
 const RESTART_FIRST: Duration = Duration::from_millis(500);
@@ -31,102 +27,6 @@ const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 const PROGRESS: Duration = Duration::from_secs(1);
 /// A second signal within this time is the first one delivered twice (`timeout` signals its child and its group), not a person's second thought.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
-
-/// One service of an `up`.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) tag: Tag,
-    /// The commands it has, in their order. Without [`Stage::Run`] somebody else runs it, and it is only awaited.
-    pub(crate) stages: Vec<Stage>,
-    /// How long it may take from its first start until it answers.
-    pub(crate) health_timeout: Duration,
-}
-
-/// Whether a service that failed is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Restart {
-    Never,
-    OnFailure,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// The loop runs.
-    Begin,
-    /// A command could not be started; nothing of it is left.
-    SpawnFailed(Index, Error),
-    /// The command itself ended; others of its group may still run.
-    Exited(Index, Status),
-    /// Nothing of the command's group is left.
-    Gone(Index),
-    /// The service was looked at and did not answer, for this reason.
-    Unhealthy(Index, String),
-    /// The service answered.
-    Healthy(Index),
-    /// The connection that [`Action::Connect`] asked for stands.
-    Connected(u64),
-    /// It does not.
-    ConnectFailed(u64, Error),
-    /// A tag is this laptop's, over this connection.
-    Claimed(u64, Index),
-    /// It is not.
-    ClaimFailed(u64, Index, Error),
-    /// A connection is gone.
-    Lost(u64, String),
-    /// The bastion wants this connection replaced.
-    Draining(u64),
-    /// A tag is somebody else's now: another host's, or nobody's.
-    Displaced(Index, Option<String>),
-    /// A release was answered, or nobody waits for the answer any longer.
-    Released(Index),
-    /// `ephemwork down` for these services; none means all.
-    Down(Vec<Index>),
-    /// Ctrl-C.
-    Interrupt,
-    /// SIGTERM, or the terminal is gone.
-    Terminate,
-    /// The time of [`Machine::deadline`] has come.
-    Tick,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Start this command of the service in a group of its own.
-    Spawn(Index, Stage),
-    /// Ask the group to end, and make it end when it takes too long; [`Event::Gone`] follows in any case.
-    Stop(Index),
-    /// End the group now, before the next action.
-    Kill(Index),
-    /// Look at the service until it answers; [`Event::Unhealthy`] and then [`Event::Healthy`] follow.
-    Watch(Index),
-    /// Look no longer.
-    Unwatch(Index),
-    /// Connect to the bastion; exactly one of [`Event::Connected`] and [`Event::ConnectFailed`] follows.
-    Connect(u64),
-    /// Claim the service's tag over this connection and let its requests through.
-    Claim(u64, Index),
-    /// Give the tag back; [`Event::Released`] follows within bounded time.
-    Release(u64, Index),
-    /// Let no more requests through to the service.
-    Unroute(Index),
-    /// Tell a person.
-    Tell(Note),
-    /// The last action.
-    End(Outcome),
-}
-
-/// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It was asked to end.
-    Fine,
-    /// By Ctrl-C, or by SIGTERM before it was ready.
-    Interrupted,
-    /// It could not go on.
-    Failed(Error),
-}
 
 /// See the module.
 #[derive(Debug)]
