@@ -51,17 +51,14 @@ fn curl_in_both_versions() {
         let Some(got) = ask(&["-T", &upload[1..], &url]) else { return };
         assert!(got.out.starts_with("PUT /path?q=1 host=shop.test"), "{version}: {got:?}");
         assert!(got.out.contains("body=3000000\n200"), "{version}: {got:?}");
-        // Many at once. (curl 7.88 cannot do that with prior knowledge, whatever the server.)
-        let parallel = if protocol == "2" {
-            "--no-progress-meter"
-        } else {
-            "--parallel"
-        };
-        let many = format!("http://{}/[1-60]", bastion.http);
-        let Some(got) = ask(&[parallel, "--parallel-max", "30", &many]) else {
-            return;
-        };
-        assert_eq!(got.out.matches("\n200 ").count(), 60, "{version}: {got:?}");
+        // Many at once. (With prior knowledge curl 7.88 fails at its second request, whatever the server; see the test below.)
+        if protocol == "1.1" {
+            let many = format!("http://{}/[1-60]", bastion.http);
+            let Some(got) = ask(&["--parallel", "--parallel-max", "30", &many]) else {
+                return;
+            };
+            assert_eq!(got.out.matches("\n200 ").count(), 60, "{version}: {got:?}");
+        }
         // What the edge answers itself speaks the same version.
         let Some(got) = curl(&[version, "-w", form, &url]) else {
             return;

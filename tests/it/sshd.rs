@@ -93,12 +93,11 @@ fn shells_commands_and_forwards_are_refused_with_a_reason() {
         assert!(!finished.status.success(), "{options:?}: {finished:?}");
         assert!(!finished.out.contains("Linux"), "{finished:?}");
         let said = finished.out + &finished.err;
-        // Of a subsystem OpenSSH says only that it failed.
-        let subsystem = options.contains(&"-s");
-        let reason = if subsystem {
-            "subsystem request failed"
-        } else {
-            "ephemwork-bastiond: "
+        // Of a subsystem or a terminal OpenSSH says only that it failed.
+        let reason = match options {
+            ["-s", ..] => "subsystem request failed",
+            ["-tt"] => "PTY allocation request failed",
+            _ => "ephemwork-bastiond: ",
         };
         assert!(said.contains(reason), "{options:?}: {said:?}");
     }
