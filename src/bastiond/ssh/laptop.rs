@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use russh::server::Msg;
-
 use crate::bastiond::control::{self, Caller};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::state::Daemon;
@@ -15,7 +13,7 @@ use crate::tunnel::stream;
 const MAX_CALLS: u32 = 32;
 
 /// HTTP/2 to the laptop, until its channel ends.
-pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
+pub(super) async fn carry(channel: ChannelIo, lane: Arc<Lane>) {
     let handshake = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(stream::STREAM_WINDOW)
@@ -44,7 +42,7 @@ pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
 }
 
 /// The control API for one laptop, until its channel ends.
-pub(super) async fn control(channel: ChannelIo<Msg>, lane: Arc<Lane>, daemon: Arc<Daemon>) {
+pub(super) async fn control(channel: ChannelIo, lane: Arc<Lane>, daemon: Arc<Daemon>) {
     let service = hyper::service::service_fn(|request| {
         let answer = control::answer(Arc::clone(&daemon), Caller::Lane(Arc::clone(&lane)), request);
         async { Ok::<_, std::convert::Infallible>(answer.await) }
