@@ -83,12 +83,23 @@ impl Handler {
         }
     }
 
-    /// Refuses what a channel asks for, with a reason on its standard error.
+    /// Refuses what a channel asks for.
     fn refuse(&mut self, id: ChannelId, session: &mut Session, what: &str) -> Result<(), russh::Error> {
-        self.channels.remove(&id);
-        // OpenSSH's client ends when a request fails; what it shall show comes before.
-        session.extended_data(id, 1, format!("ephemwork-bastiond: {what}\r\n").into_bytes())?;
         session.channel_failure(id)?;
+        self.turn_away(id, session, what)
+    }
+
+    /// Refuses to run anything. OpenSSH leaves at once when the request itself fails and does not show the reason, so a program
+    /// is started that only says it.
+    fn run_nothing(&mut self, id: ChannelId, session: &mut Session, what: &str) -> Result<(), russh::Error> {
+        session.channel_success(id)?;
+        self.turn_away(id, session, what)
+    }
+
+    /// Ends a channel with a reason on its standard error and exit status 1.
+    fn turn_away(&mut self, id: ChannelId, session: &mut Session, what: &str) -> Result<(), russh::Error> {
+        self.channels.remove(&id);
+        session.extended_data(id, 1, format!("ephemwork-bastiond: {what}\r\n").into_bytes())?;
         session.exit_status_request(id, 1)?;
         session.eof(id)?;
         session.close(id)
@@ -222,7 +233,7 @@ impl server::Handler for Handler {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        self.refuse(
+        self.run_nothing(
             id,
             session,
             "there is no shell here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
@@ -230,7 +241,7 @@ impl server::Handler for Handler {
     }
 
     async fn exec_request(&mut self, id: ChannelId, _: &[u8], session: &mut Session) -> Result<(), russh::Error> {
-        self.refuse(
+        self.run_nothing(
             id,
             session,
             "no command is run here; use ephemwork, or ssh -N -R SERVICE:0:localhost:PORT",
