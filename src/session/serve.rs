@@ -156,6 +156,9 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
+        .max_pending_accept_reset_streams(stream::MAX_ABANDONED)
+        // h2 counts these over the connection's whole life and then ends it; a lane lives for days.
+        .max_local_error_reset_streams(None)
         .enable_connect_protocol()
         .handshake(requests.0);
     let mut connection = match handshake.await {

@@ -22,6 +22,9 @@ pub(super) async fn carry(channel: ChannelIo, lane: Arc<Lane>) {
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
+        // Frames of answers that nobody wants any more are still on their way; h2 ends a connection after 1024 of them in its
+        // whole life, and a lane lives for days.
+        .max_local_error_reset_streams(None)
         .handshake(channel);
     let result = match handshake.await {
         Ok((sender, driver)) => {
