@@ -122,13 +122,20 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let daemon = Arc::clone(&server.daemon);
-    let (Some(place), Some(login)) = (server.connections.try_acquire_arc(), server.logins.try_acquire_arc()) else {
+    let Some(place) = server.connections.try_acquire_arc() else {
         daemon.metrics.handshake_failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!("a connection from {address} was refused: too many at once");
+        tracing::warn!("a connection from {address} was refused: {MAX_CONNECTIONS} are open");
+        return;
+    };
+    // After a restart all laptops come back at once: they wait for their turn, with nothing read from them yet.
+    let Some(login) = rt::timeout(LOGIN_LIMIT, server.logins.acquire_arc()).await else {
+        daemon.metrics.handshake_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!("a connection from {address} was refused: {MAX_LOGINS} others were logging in all the time");
         return;
     };
     let (end, ended) = smol::channel::bounded(1);
     let shared = Arc::new(Shared::default());
+    *shared.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
     let handler = Handler::new(&daemon, &address, &shared, end);
     let result = {
         let session = async {
@@ -138,7 +145,6 @@ where
         };
         let login_limit = async {
             rt::sleep(LOGIN_LIMIT).await;
-            drop(login);
             if shared.authenticated.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
@@ -188,6 +194,8 @@ where
 #[derive(Default)]
 struct Shared {
     authenticated: AtomicBool,
+    /// The place among those who are logging in, until it is done.
+    login: Mutex<Option<smol::lock::SemaphoreGuardArc>>,
     handle: OnceLock<Handle>,
     lane: Mutex<Option<Arc<Lane>>>,
 }

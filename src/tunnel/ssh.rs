@@ -151,7 +151,7 @@ pub struct Login {
 }
 
 /// One of the two channels as a byte stream.
-pub(crate) type ChannelIo = channel::ChannelIo<client::Msg>;
+pub(crate) use channel::ChannelIo;
 
 /// An authenticated SSH connection with its two channels open.
 pub(super) struct Connected {

@@ -21,6 +21,11 @@ pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 /// Requests at once on one lane. The edge lets more of them wait.
 pub(crate) const MAX_STREAMS: u32 = 250;
 
+/// Requests that their clients gave up before the laptop had looked at them. h2 ends a connection with more than 20 of these, as it
+/// must with strangers (CVE-2023-44487); here one page that is closed with its requests open would end the lane. The peer
+/// is logged in, and 64 times all streams is more than arrives between two looks.
+pub(crate) const MAX_ABANDONED: usize = 64 * MAX_STREAMS as usize;
+
 /// The connection's window, in bytes: every stream stuck at once, and nobody else delayed.
 pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * (MAX_STREAMS + 6);
 

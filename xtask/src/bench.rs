@@ -182,10 +182,21 @@ fn clean_up_on_every_way_out(directory: &Path) -> Result<(), String> {
     watcher.map(drop).map_err(|why| format!("no thread for signals: {why}"))
 }
 
+/// Measures, and reports what was measured also when a part could not be.
 fn measure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let mut report = Report::default();
+    let result = measure_into(arguments, programs, directory, &mut report);
+    if let Err(why) = &result {
+        report.skip(&format!("the rest: {why}"));
+    }
+    println!("\n{}", report.table());
+    save(arguments, &report)?;
+    result
+}
+
+fn measure_into(arguments: &Arguments, programs: &Programs, directory: &Path, report: &mut Report) -> Result<(), String> {
     let tempo = if arguments.quick { QUICK } else { FULL };
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
-    let mut report = Report::default();
     let mut start = Command::new(&programs.xtask);
     let mut service = Running::start("the service", start.arg("bench-service").stdout(Stdio::piped()))?;
     let address = service.ready_line()?;
@@ -212,39 +223,38 @@ fn measure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Resu
     let say = |part: &str| println!("{part} ...");
     if wanted("requests") {
         say("1 KiB requests at concurrency 1, 16, 64");
-        parts::requests(&systems, &direct, &tempo, &mut report)?;
+        parts::requests(&systems, &direct, &tempo, report)?;
     }
     if wanted("bulk") {
         say("200 MB down and up");
-        parts::bulk(&systems, &direct, &tempo, &mut report)?;
+        parts::bulk(&systems, &direct, &tempo, report)?;
     }
     if wanted("beside") {
         say("small requests beside two downloads");
-        parts::beside_bulk(&systems, &tempo, &mut report)?;
+        parts::beside_bulk(&systems, &tempo, report)?;
     }
     if wanted("syscalls") {
         say("system calls");
-        parts::syscalls(&systems, &tempo, directory, &mut report)?;
+        parts::syscalls(&systems, &tempo, directory, report)?;
     }
     if wanted("flat") {
         say("memory over many requests and many aborted ones");
-        parts::flat(&product.system(), &tempo, &mut report)?;
+        parts::flat(&product.system(), &tempo, report)?;
     }
     drop(product);
     if wanted("idle") {
         say("idle tunnels");
         let product = Product::start(&directory.join("idle"), address, programs)?;
-        parts::idle(product::NAME, &product.system().bastion, tempo.idle, &mut report, |count| {
-            product.idle(count)
+        parts::idle(product::NAME, &product.system().bastion, tempo.idle, report, |count, held| {
+            product.idle(count, held)
         })?;
         if let Some(peer) = &peer {
-            parts::idle(peer::NAGLE, &[peer.sshd()], tempo.peer_idle, &mut report, |count| {
+            parts::idle(peer::NAGLE, &[peer.sshd()], tempo.peer_idle, report, |count, _| {
                 peer.idle(count)
             })?;
         }
     }
-    println!("\n{}", report.table());
-    save(arguments, &report)
+    Ok(())
 }
 
 fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {

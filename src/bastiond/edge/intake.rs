@@ -5,11 +5,12 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BytesMut};
 use http::StatusCode;
 
 use crate::bastiond::guard::{Guard, Refusal, Verdict};
@@ -63,7 +64,7 @@ pub(crate) enum Spoken {
 pub(crate) struct Intake {
     stream: TcpStream,
     /// Read and not yet handed on.
-    held: Vec<u8>,
+    held: BytesMut,
     /// So many of `held` from its start may be handed on.
     passed: usize,
     /// `None` for HTTP/2, where frames say where a message ends.
@@ -93,7 +94,7 @@ enum State {
 impl Intake {
     /// Reads until it is known what the client speaks; `None` when it said nothing before it left or its time was up.
     pub(crate) async fn begin(mut stream: TcpStream) -> io::Result<Option<(Intake, Spoken)>> {
-        let mut held = Vec::with_capacity(PIECE);
+        let mut held = BytesMut::with_capacity(PIECE);
         let spoken = rt::timeout(HEAD_LIMIT, async {
             loop {
                 if stream.read_buf(&mut held).await? == 0 {
@@ -165,11 +166,8 @@ impl Intake {
             return false;
         }
         out.put_slice(&self.held[..count]);
-        self.held.drain(..count);
+        self.held.advance(count);
         self.passed -= count;
-        if self.held.is_empty() && self.held.capacity() > PIECE {
-            self.held = Vec::new();
-        }
         true
     }
 
@@ -210,13 +208,12 @@ impl Intake {
     /// Reads more into `held`, and checks it.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let began = !self.held.is_empty();
-        let mut piece = [0; PIECE];
-        let mut piece = ReadBuf::new(&mut piece);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+        self.held.reserve(PIECE);
+        // Made anew for each poll: it holds nothing, and loses no byte when dropped.
+        let polled = pin!(self.stream.read_buf(&mut self.held)).poll(cx);
+        match polled {
             Poll::Ready(result) => {
-                result?;
-                self.held.extend_from_slice(piece.filled());
-                if piece.filled().is_empty() {
+                if result? == 0 {
                     self.state = State::Ended;
                     return Poll::Ready(Ok(()));
                 }
@@ -234,6 +231,8 @@ impl Intake {
                 }
                 if !began {
                     self.deadline = Instant::now() + IDLE_LIMIT;
+                    // An idle connection keeps no buffer.
+                    self.held = BytesMut::new();
                 }
                 ready!(self.poll_deadline(cx));
                 if began {

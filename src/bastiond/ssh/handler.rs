@@ -165,6 +165,7 @@ impl server::Handler for Handler {
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
         self.shared.authenticated.store(true, Ordering::Relaxed);
+        self.shared.login.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
     }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use russh::server::Msg;
-
 use crate::bastiond::control::{self, Caller};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::state::Daemon;
@@ -15,7 +13,7 @@ use crate::tunnel::stream;
 const MAX_CALLS: u32 = 32;
 
 /// HTTP/2 to the laptop, until its channel ends.
-pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
+pub(super) async fn carry(channel: ChannelIo, lane: Arc<Lane>) {
     let handshake = h2::client::Builder::new()
         .enable_push(false)
         .initial_window_size(stream::STREAM_WINDOW)
@@ -24,6 +22,9 @@ pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
+        // Frames of answers that nobody wants any more are still on their way; h2 ends a connection after 1024 of them in its
+        // whole life, and a lane lives for days.
+        .max_local_error_reset_streams(None)
         .handshake(channel);
     let result = match handshake.await {
         Ok((sender, driver)) => {
@@ -44,7 +45,7 @@ pub(super) async fn carry(channel: ChannelIo<Msg>, lane: Arc<Lane>) {
 }
 
 /// The control API for one laptop, until its channel ends.
-pub(super) async fn control(channel: ChannelIo<Msg>, lane: Arc<Lane>, daemon: Arc<Daemon>) {
+pub(super) async fn control(channel: ChannelIo, lane: Arc<Lane>, daemon: Arc<Daemon>) {
     let service = hyper::service::service_fn(|request| {
         let answer = control::answer(Arc::clone(&daemon), Caller::Lane(Arc::clone(&lane)), request);
         async { Ok::<_, std::convert::Infallible>(answer.await) }

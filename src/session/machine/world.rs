@@ -248,7 +248,13 @@ fn displaced_services_end_and_the_last_ends_all() {
 #[test]
 fn a_claim_that_is_answered_after_its_service_was_displaced_is_given_back() {
     let mut machine = Machine::new(vec![job("api", &[]), job("web", &[])], Restart::Never);
-    for event in [Event::Begin, Event::Healthy(0), Event::Healthy(1), Event::Connected(1), Event::Displaced(0, None)] {
+    for event in [
+        Event::Begin,
+        Event::Healthy(0),
+        Event::Healthy(1),
+        Event::Connected(1),
+        Event::Displaced(0, None),
+    ] {
         machine.step(event, ms(1), 0.0);
     }
     assert_eq!(machine.step(Event::Claimed(1, 0), ms(2), 0.0), [Action::Release(1, 0)]);

@@ -1,70 +1,137 @@
 //! An SSH channel as a byte stream.
 //!
-//! russh has one of its own. This one costs one allocation a write instead of four, and gathers what HTTP/2 writes in pieces
-//! (a frame's head and its payload) into one SSH packet.
+//! russh has one of its own, which makes an SSH packet of every write. HTTP/2 writes each small frame by itself; here a writing
+//! task takes what the frames of one turn of the executor left, so that concurrent answers share packets, wake-ups and allocations.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
 
-/// What is taken at once from the writer, in bytes: two full packets.
-const MAX_WRITE: usize = 2 * super::PACKET as usize;
+/// What may wait for the writing task, in bytes: some full packets, so that a bulk transfer never waits for the task to run.
+const MAX_WAITING: usize = 8 * super::PACKET as usize;
 
-type Sending = Pin<Box<dyn Future<Output = Result<(), russh::Error>> + Send>>;
-
-/// See the module. Dropping it closes the channel.
-pub(crate) struct ChannelIo<M>
-where
-    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
+/// See the module. Dropping it closes the channel when what was written is sent.
+pub(crate) struct ChannelIo {
     reader: ChannelReadHalf,
-    writer: Arc<ChannelWriteHalf<M>>,
+    outbox: Arc<Outbox>,
     /// Received and not yet read.
     current: Bytes,
-    /// Written and not yet taken by the connection: one piece.
-    sending: Option<Sending>,
     at_end: bool,
-    shut: bool,
 }
 
-impl<M> ChannelIo<M>
-where
-    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
-    pub(crate) fn new(channel: Channel<M>) -> ChannelIo<M> {
-        let (reader, writer) = channel.split();
-        ChannelIo {
-            reader,
-            writer: Arc::new(writer),
-            current: Bytes::new(),
-            sending: None,
-            at_end: false,
-            shut: false,
+/// What waits between a stream and its writing task.
+#[derive(Default)]
+struct Outbox(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    bytes: BytesMut,
+    /// No more bytes will come, and the other side is to know.
+    shut: bool,
+    /// The stream was dropped.
+    dropped: bool,
+    /// The channel takes nothing more.
+    closed: bool,
+    /// A piece is on its way into the connection.
+    sending: bool,
+    task: Option<Waker>,
+    stream: Option<Waker>,
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn wake_task(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
         }
     }
 
-    /// Waits until the piece that was written before is taken.
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(sending) = &mut self.sending else {
-            return Poll::Ready(Ok(()));
-        };
-        let result = ready!(sending.as_mut().poll(cx));
-        self.sending = None;
-        Poll::Ready(result.map_err(|_| closed()))
+    fn wake_stream(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.wake();
+        }
     }
+}
 
-    fn begin(&mut self, cx: &mut Context<'_>, sending: Sending) -> io::Result<()> {
-        self.sending = Some(sending);
-        match self.poll_sent(cx) {
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(()),
+impl ChannelIo {
+    pub(crate) fn new<M>(channel: Channel<M>) -> ChannelIo
+    where
+        M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    {
+        let (reader, writer) = channel.split();
+        let outbox = Arc::new(Outbox::default());
+        rt::spawn(send(writer, Arc::clone(&outbox))).detach();
+        ChannelIo {
+            reader,
+            outbox,
+            current: Bytes::new(),
+            at_end: false,
+        }
+    }
+}
+
+/// What the writing task does next.
+enum Next {
+    Send(Bytes),
+    Eof,
+    Close,
+}
+
+/// Sends what the stream leaves in the outbox, until the stream is dropped or the channel closed.
+async fn send<M>(writer: ChannelWriteHalf<M>, outbox: Arc<Outbox>)
+where
+    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+{
+    let mut told = false;
+    loop {
+        let next = poll_fn(|cx| {
+            let mut waiting = outbox.lock();
+            if !waiting.bytes.is_empty() {
+                waiting.sending = true;
+                let piece = waiting.bytes.split().freeze();
+                waiting.wake_stream();
+                return Poll::Ready(Next::Send(piece));
+            }
+            waiting.sending = false;
+            waiting.wake_stream();
+            if waiting.dropped {
+                return Poll::Ready(Next::Close);
+            }
+            if waiting.shut && !told {
+                return Poll::Ready(Next::Eof);
+            }
+            waiting.task = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        let result = match next.await {
+            Next::Send(piece) => writer.data_bytes(piece).await,
+            Next::Eof => {
+                told = true;
+                writer.eof().await
+            }
+            Next::Close => {
+                // An error means that the connection is gone, and the channel with it.
+                drop(writer.close().await);
+                return;
+            }
+        };
+        if result.is_err() {
+            let mut waiting = outbox.lock();
+            waiting.closed = true;
+            waiting.wake_stream();
+            return;
         }
     }
 }
@@ -73,10 +140,7 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the SSH connection is closed")
 }
 
-impl<M> AsyncRead for ChannelIo<M>
-where
-    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
+impl AsyncRead for ChannelIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.current.is_empty() && !this.at_end {
@@ -95,28 +159,27 @@ where
     }
 }
 
-impl<M> AsyncWrite for ChannelIo<M>
-where
-    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
+impl AsyncWrite for ChannelIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(data)])
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_sent(cx))?;
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut piece = BytesMut::with_capacity(total.min(MAX_WRITE));
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut waiting = self.outbox.lock();
+        if waiting.closed || waiting.shut {
+            return Poll::Ready(Err(closed()));
+        }
+        if waiting.bytes.len() >= MAX_WAITING {
+            waiting.stream = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let before = waiting.bytes.len();
         for slice in slices {
-            let room = MAX_WRITE - piece.len();
-            piece.extend_from_slice(&slice[..slice.len().min(room)]);
+            let room = MAX_WAITING.saturating_sub(waiting.bytes.len());
+            waiting.bytes.extend_from_slice(&slice[..slice.len().min(room)]);
         }
-        let count = piece.len();
-        if count > 0 {
-            let writer = Arc::clone(&self.writer);
-            let piece = piece.freeze();
-            self.begin(cx, Box::pin(async move { writer.data_bytes(piece).await }))?;
-        }
+        let count = waiting.bytes.len() - before;
+        waiting.wake_task();
         Poll::Ready(Ok(count))
     }
 
@@ -124,28 +187,36 @@ where
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_sent(cx)
+    /// What is written is on its way: the task needs nobody's help to send it.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbox.lock().closed {
+            Poll::Ready(Err(closed()))
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_sent(cx))?;
-        if !self.shut {
-            self.shut = true;
-            let writer = Arc::clone(&self.writer);
-            self.begin(cx, Box::pin(async move { writer.eof().await }))?;
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut waiting = self.outbox.lock();
+        if waiting.closed {
+            return Poll::Ready(Ok(()));
         }
-        self.poll_sent(cx)
+        if !waiting.shut {
+            waiting.shut = true;
+            waiting.wake_task();
+        }
+        if waiting.bytes.is_empty() && !waiting.sending {
+            return Poll::Ready(Ok(()));
+        }
+        waiting.stream = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
-impl<M> Drop for ChannelIo<M>
-where
-    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
-{
+impl Drop for ChannelIo {
     fn drop(&mut self) {
-        let writer = Arc::clone(&self.writer);
-        // An error means that the connection is gone, and the channel with it.
-        rt::spawn(async move { drop(writer.close().await) }).detach();
+        let mut waiting = self.outbox.lock();
+        waiting.dropped = true;
+        waiting.wake_task();
     }
 }

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// open so many tunnels that do nothing, instead of alice:api
     #[argh(option, default = "0")]
     idle: usize,
+    /// how many idle tunnels others hold already
+    #[argh(option, default = "0")]
+    held: usize,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Result<(), String> {
@@ -54,7 +57,9 @@ pub(crate) fn idle_user(index: usize) -> String {
 async fn hold(arguments: &Arguments) -> Result<(), String> {
     let wanted: Vec<(String, String)> = match arguments.idle {
         0 => vec![("alice".to_owned(), "api".to_owned())],
-        count => (0..count).map(|index| (idle_user(index), format!("s{index}"))).collect(),
+        count => (arguments.held..arguments.held + count)
+            .map(|index| (idle_user(index), format!("s{index}")))
+            .collect(),
     };
     let mut links = Vec::new();
     for batch in wanted.chunks(AT_ONCE) {

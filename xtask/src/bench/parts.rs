@@ -215,20 +215,21 @@ fn abort(system: &System, count: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// The bastion's memory with more and more idle tunnels: `open` opens so many, and what it returns holds them.
+/// The bastion's memory with more and more idle tunnels: `open` opens so many
+/// beside so many held already, and what it returns holds them.
 pub(crate) fn idle<T>(
     name: &str,
     roots: &[u32],
     counts: &[usize],
     report: &mut Report,
-    mut open: impl FnMut(usize) -> Result<T, String>,
+    mut open: impl FnMut(usize, usize) -> Result<T, String>,
 ) -> Result<(), String> {
     let mut held = Vec::new();
     let mut opened = 0;
     let empty = process::memory(roots);
     for &count in counts {
         let started = Instant::now();
-        held.push(open(count - opened)?);
+        held.push(open(count - opened, opened)?);
         let seconds = started.elapsed().as_secs_f64();
         let memory = process::memory(roots);
         let tunnels = if count == 1 { "tunnel" } else { "tunnels" };

@@ -101,10 +101,10 @@ impl Product {
         }
     }
 
-    /// Opens so many more tunnels that then do nothing, in one process.
-    pub(crate) fn idle(&self, count: usize) -> Result<Running, String> {
+    /// Opens so many more tunnels that then do nothing, in one process, beside those that are held already.
+    pub(crate) fn idle(&self, count: usize, held: usize) -> Result<Running, String> {
         let mut command = lane_command(&self.programs, &self.ssh, &self.host_key, &self.key, self.service);
-        command.args(["--idle", &count.to_string()]);
+        command.args(["--idle", &count.to_string(), "--held", &held.to_string()]);
         let mut running = Running::start("idle laptops", &mut command)?;
         running.ready_line()?;
         Ok(running)
