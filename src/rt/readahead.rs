@@ -1,13 +1,17 @@
 //! A stream that reads far ahead for a reader that asks for little at a time.
 //!
 //! russh reads a packet's length and its rest in two reads; through this they cost one system call for many packets.
-//! The buffer exists only while it holds bytes, so that an idle connection costs none.
+//! The buffer exists only while it holds bytes, so that an idle connection costs none. After each full buffer the reader's task
+//! lets the others run: whoever takes what was read tells the peer to go on while the next buffer is read, and both ends of a
+//! bulk transfer work at the same time instead of in turns.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// How much is read at once, in bytes: two full SSH packets, and what a loopback socket usually has ready.
 const READAHEAD: usize = 64 * 1024;
@@ -16,8 +20,9 @@ const READAHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Readahead<S> {
     stream: S,
-    buffer: Vec<u8>,
-    taken: usize,
+    buffer: BytesMut,
+    /// The last read filled the buffer: there is probably more, and others wait to run.
+    full: bool,
 }
 
 impl<S> Readahead<S> {
@@ -25,8 +30,8 @@ impl<S> Readahead<S> {
     pub fn new(stream: S) -> Readahead<S> {
         Readahead {
             stream,
-            buffer: Vec::new(),
-            taken: 0,
+            buffer: BytesMut::new(),
+            full: false,
         }
     }
 }
@@ -34,27 +39,26 @@ impl<S> Readahead<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.taken == this.buffer.len() {
-            if out.remaining() >= READAHEAD {
-                return Pin::new(&mut this.stream).poll_read(cx, out);
+        if this.buffer.is_empty() {
+            if this.full {
+                this.full = false;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            this.buffer.resize(READAHEAD, 0);
-            let mut ahead = ReadBuf::new(&mut this.buffer);
-            let result = Pin::new(&mut this.stream).poll_read(cx, &mut ahead);
-            let filled = ahead.filled().len();
-            this.taken = 0;
-            if filled == 0 {
-                // Nothing to hold (waiting, the end, or an error): an idle connection keeps no buffer.
-                this.buffer = Vec::new();
-                return result;
+            this.buffer.reserve(READAHEAD);
+            // Made anew for each poll: it holds nothing, and loses no byte when dropped.
+            match pin!(this.stream.read_buf(&mut this.buffer)).poll(cx) {
+                Poll::Ready(Ok(count)) if count > 0 => this.full = count >= READAHEAD,
+                polled => {
+                    // Waiting, the end, or an error: there is nothing to hold.
+                    this.buffer = BytesMut::new();
+                    return polled.map_ok(|_| ());
+                }
             }
-            this.buffer.truncate(filled);
-            ready!(result)?;
         }
-        let rest = &this.buffer[this.taken..];
-        let count = rest.len().min(out.remaining());
-        out.put_slice(&rest[..count]);
-        this.taken += count;
+        let count = this.buffer.len().min(out.remaining());
+        out.put_slice(&this.buffer[..count]);
+        this.buffer.advance(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -72,7 +76,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Readahead<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, data)
     }
 
