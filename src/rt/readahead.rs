@@ -13,14 +13,19 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// How much is read at once, in bytes: two full SSH packets, and what a loopback socket usually has ready.
-const READAHEAD: usize = 64 * 1024;
+/// How much is read at once at most, in bytes: two full SSH packets, and what a loopback socket usually has ready.
+const MOST: usize = 64 * 1024;
+
+/// How much is read at once at least: a sign of life or a small request. It grows while reads fill it and shrinks when they do not.
+const LEAST: usize = 4 * 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Readahead<S> {
     stream: S,
     buffer: BytesMut,
+    /// How much is read next.
+    ahead: usize,
     /// The last read filled the buffer: there is probably more, and others wait to run.
     full: bool,
 }
@@ -31,6 +36,7 @@ impl<S> Readahead<S> {
         Readahead {
             stream,
             buffer: BytesMut::new(),
+            ahead: LEAST,
             full: false,
         }
     }
@@ -45,10 +51,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Readahead<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            this.buffer.reserve(READAHEAD);
+            this.buffer.reserve(this.ahead);
             // Made anew for each poll: it holds nothing, and loses no byte when dropped.
             match pin!(this.stream.read_buf(&mut this.buffer)).poll(cx) {
-                Poll::Ready(Ok(count)) if count > 0 => this.full = count >= READAHEAD,
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    this.full = count >= MOST;
+                    if count >= this.ahead {
+                        this.ahead = (this.ahead * 2).min(MOST);
+                    } else if count < this.ahead / 4 {
+                        this.ahead = (this.ahead / 2).max(LEAST);
+                    }
+                }
                 polled => {
                     // Waiting, the end, or an error: there is nothing to hold.
                     this.buffer = BytesMut::new();
