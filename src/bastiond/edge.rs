@@ -161,7 +161,7 @@ async fn answer(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) -
     let metrics = &edge.daemon.metrics;
     metrics.in_flight.fetch_add(1, Ordering::Relaxed);
     let format = Format::of(request.headers());
-    let answered = match shared.refusal() {
+    let answered = match shared.refusal_of(&request) {
         Some(refusal) => Err(Own::refused(&refusal)),
         None => place(edge, shared, request).await,
     };

@@ -57,6 +57,7 @@ both! {
     an_answer_that_is_cut_short_is_not_passed_off_as_whole
     a_service_that_does_not_speak_http_is_a_502
     pipelined_requests_are_answered_in_order
+    a_request_before_a_wrong_one_is_answered
     connections_are_kept_and_closed_as_the_client_says
     a_service_may_close_its_idle_connections
     an_answer_may_come_before_the_body_is_read
@@ -284,6 +285,17 @@ fn pipelined_requests_are_answered_in_order(with: fn(Service) -> Bed) {
         assert_eq!(wire.answer("GET").text(), format!("/{number} {body}"));
     }
     assert_eq!(bed.service.complete(), COUNT);
+}
+
+/// What a client sent before its mistake is answered, also when both came in one packet.
+fn a_request_before_a_wrong_one_is_answered(with: fn(Service) -> Bed) {
+    let bed = with(Service::saying("yes"));
+    let mut wire = Wire::to(bed.bastion.http);
+    let wrong = "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n";
+    wire.send(request("GET", "/", "", "") + wrong);
+    assert_eq!(wire.answer("GET").text(), "yes");
+    assert_eq!(wire.answer("GET").status(), 400);
+    assert_eq!(bed.service.complete(), 1);
 }
 
 fn connections_are_kept_and_closed_as_the_client_says(with: fn(Service) -> Bed) {

@@ -288,3 +288,32 @@ fn a_thousand_given_up_requests_leave_nothing_behind() {
         (bastion.session("alice:api")?["in_flight"] == 0).then_some(())
     });
 }
+
+/// A page that is closed with all its requests open must not cost the laptop its connection: h2's own limit for requests that are
+/// given up before they are looked at is made for strangers.
+#[test]
+fn two_thousand_requests_given_up_in_bursts_leave_the_lane_alone() {
+    let service = Service::saying("yes");
+    let bastion = Bastion::local(&[]);
+    let _up = bastion.up("alice", &[("api", service.port)]);
+    let _turn = heavy();
+    let lane = || bastion.session("alice:api").map(|session| session["lanes"][0]["id"].clone());
+    let before = lane();
+    assert!(before.is_some());
+    for _ in 0..10 {
+        let wires: Vec<Wire> = (0..200)
+            .map(|_| {
+                let mut wire = Wire::to(bastion.http);
+                wire.send("GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n\r\n");
+                wire
+            })
+            .collect();
+        drop(wires);
+    }
+    until("no request to be in flight", || {
+        (bastion.session("alice:api")?["in_flight"] == 0).then_some(())
+    });
+    let answer = fetch(bastion.http, "GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n\r\n");
+    assert_eq!(answer.text(), "yes");
+    assert_eq!(lane(), before, "the connection was made anew");
+}

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::StatusCode;
+use http::{Request, StatusCode};
 
 use crate::bastiond::guard::{Guard, Refusal, Verdict};
 use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, TcpStream};
@@ -34,7 +34,10 @@ const PIECE: usize = 8 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the parser is given instead of a refused head.
-const STAND_IN: &[u8] = b"GET /refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+const STAND_IN: &[u8] = b"GET /ephemwork-refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// Its path.
+const STAND_IN_PATH: &str = "/ephemwork-refused";
 
 const TOO_SLOW: Refusal = Refusal {
     status: StatusCode::REQUEST_TIMEOUT,
@@ -44,12 +47,26 @@ const TOO_SLOW: Refusal = Refusal {
 
 /// Why the connection's last request was refused, for whoever answers it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Option<Refusal>>>);
+pub(crate) struct Shared(Arc<Mutex<Option<(Refusal, Part)>>>);
+
+/// What of a message was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Head,
+    Body,
+}
 
 impl Shared {
-    /// The refusal, once there is one.
-    pub(crate) fn refusal(&self) -> Option<Refusal> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Why the request with this head is not to be answered otherwise, if so. Requests that came before a wrong head are right.
+    pub(crate) fn refusal_of<B>(&self, request: &Request<B>) -> Option<Refusal> {
+        let (refusal, part) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (part == Part::Body || request.uri().path() == STAND_IN_PATH).then_some(refusal)
+    }
+
+    /// Why the body of a request broke off, if it was refused.
+    pub(crate) fn refusal_of_body(&self) -> Option<Refusal> {
+        let (refusal, part) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        (part == Part::Body).then_some(refusal)
     }
 }
 
@@ -154,9 +171,14 @@ impl Intake {
 
     fn refuse(&mut self, refusal: Refusal) {
         let in_head = self.guard.as_ref().is_none_or(Guard::in_head);
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+        let (part, state) = if in_head {
+            (Part::Head, State::StandIn(0))
+        } else {
+            (Part::Body, State::Broken)
+        };
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((refusal, part));
         self.held.truncate(self.passed);
-        self.state = if in_head { State::StandIn(0) } else { State::Broken };
+        self.state = state;
     }
 
     /// Hands on what may be; answers whether there was any.

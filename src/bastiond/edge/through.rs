@@ -193,7 +193,7 @@ async fn tunnel(
         head.extensions.insert(h2::ext::Protocol::from(token.as_str()));
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    let lost = |why: h2::Error| match shared.refusal() {
+    let lost = |why: h2::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
         None => Own::lane_lost(tag, &why.to_string()),
     };
@@ -296,7 +296,7 @@ async fn forward(
     tag: &Tag,
     request: Request<Incoming>,
 ) -> Result<Response<EdgeBody>, Own> {
-    let failed = |error: hyper::Error| match shared.refusal() {
+    let failed = |error: hyper::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
         None => Own::no_answer(tag, NoAnswer::Closed, &format!("the service gave no answer: {error}")),
     };
