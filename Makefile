@@ -1,4 +1,4 @@
-# Everything a person does with the project, by name. Needs Rust and a C linker, nothing else.
+# Everything a person does with the project, by name. Needs Rust and a C compiler, nothing else.
 
 CARGO ?= cargo
 ARGS ?=

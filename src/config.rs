@@ -96,9 +96,9 @@ pub enum TunnelKind {
 pub struct ServiceConfig {
     /// Where the service listens on the laptop; not 0, and no other service of the file has it.
     pub port: u16,
-    /// Run first of the three, before every start (start a database, install a tool).
+    /// Run first of the three, once for each `up` (start a database, install a tool).
     pub bootstrap_command: Option<String>,
-    /// Run second, before every start.
+    /// Run second, once for each `up`.
     pub build_command: Option<String>,
     /// The service itself; without it only `up --no-run` works.
     pub run_command: Option<String>,

@@ -24,7 +24,7 @@ pub enum Exit {
     Conflict = 6,
     /// The developer's own service failed: build, start or health.
     Service = 7,
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, or SIGTERM before everything was ready.
     Interrupted = 130,
 }
 

@@ -4,8 +4,25 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+
+/// Reads a text that a person named, of at most `limit` bytes. Only a regular file: a device has no end, and a pipe may never begin.
+///
+/// # Errors
+/// It cannot be read, is no regular file, is longer, or is not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> std::io::Result<String> {
+    let wrong = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(wrong("it is not a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(wrong(format!("it is longer than {limit} bytes")));
+    }
+    Ok(text)
+}
 
 /// What one run of the program was given.
 #[derive(Clone, Debug)]

@@ -1,5 +1,6 @@
 //! `argv` to applet to exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use ephemwork::{Applet, bastiond, cli, host::Host};
@@ -8,7 +9,8 @@ fn main() -> ExitCode {
     let host = match Host::of_process() {
         Ok(host) => host,
         Err(why) => {
-            eprintln!("error: {why}");
+            // A stderr that takes nothing costs the text only.
+            writeln!(std::io::stderr(), "error: {why}").unwrap_or_default();
             return ExitCode::from(1);
         }
     };

@@ -96,7 +96,12 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
         tracing::debug!("TCP_NODELAY: {why}");
     }
     let draining = edge.daemon.drain_begins();
-    let (intake, spoken) = match Intake::begin(stream).await {
+    // A client that has said nothing yet is owed nothing.
+    let leaves = async {
+        edge.daemon.drain_begins().await;
+        Ok(None)
+    };
+    let (intake, spoken) = match smol::future::or(Intake::begin(stream), leaves).await {
         Ok(Some(begun)) => begun,
         Ok(None) => return,
         Err(why) => {

@@ -22,7 +22,7 @@ const TYPES: [&str; 6] = [
 ];
 
 /// Options that allow nothing and forbid nothing of what this daemon does (it has no shell, no agent, no X11).
-const WITHOUT_EFFECT: [&str; 11] = [
+const WITHOUT_EFFECT: [&str; 12] = [
     "agent-forwarding",
     "command",
     "environment",
@@ -33,6 +33,7 @@ const WITHOUT_EFFECT: [&str; 11] = [
     "permitopen",
     "port-forwarding",
     "pty",
+    "user-rc",
     "x11-forwarding",
 ];
 

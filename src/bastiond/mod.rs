@@ -24,7 +24,7 @@ pub(crate) mod state;
 mod store;
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,13 +42,16 @@ use crate::bastiond::ssh::{HostKey, SshListener};
 use crate::bastiond::state::{Addresses, Beginning, Daemon};
 use crate::bastiond::store::Store;
 use crate::error::{Error, Exit, Result};
-use crate::host::Host;
+use crate::host::{Host, read_text};
 use crate::log::{self, LevelFilter};
 use crate::protocol;
 use crate::rt::{self, Signal, Signals};
 
 /// What the daemon calls itself.
 const NAME: &str = "ephemwork-bastiond";
+
+/// The longest file of settings, in bytes; it has some twenty lines.
+const MAX_SETTINGS: u64 = 1 << 20;
 
 /// How often a drain looks whether the last request is done. Only the end of the process waits for it.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -70,17 +73,22 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(early) => {
-            eprintln!("error: {}\n  {NAME} --help lists what there is", early.output.trim_end());
+            complain(&format!("{}\n  {NAME} --help lists what there is", early.output.trim_end()));
             return ExitCode::from(Exit::Usage as u8);
         }
     };
     match run(host, &flags) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&error.to_string());
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// Says why on stderr. One that takes nothing costs the text only, and the exit code stays.
+fn complain(why: &str) {
+    writeln!(io::stderr(), "error: {why}").unwrap_or_default();
 }
 
 fn run(host: &Host, flags: &Flags) -> Result<Exit> {
@@ -96,7 +104,7 @@ fn settings(host: &Host, flags: &Flags) -> Result<Settings> {
     let mut texts = flags.texts(&host.directory);
     if let Some(file) = &flags.config {
         let file = host.directory.join(file);
-        let text = std::fs::read_to_string(&file).map_err(|why| {
+        let text = read_text(&file, MAX_SETTINGS).map_err(|why| {
             Error::new(Exit::Config, format!("{} cannot be read", file.display()))
                 .because(why)
                 .hint("give --config a file of settings, or leave it out")

@@ -1,6 +1,7 @@
 //! `up --detach`: another of this program does the work in a session of its own; this one shows what it prints until it is ready or failed.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{ChildStdout, Command, Stdio};
 
 use crate::error::{Error, Exit, Result};
@@ -46,6 +47,7 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(home.detached_log())
         .map_err(failed)?;
     let mut child = Command::new(&host.executable)

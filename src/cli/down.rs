@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
+use http::Method;
 use serde_json::json;
 
 use super::say::{self, Form};
@@ -13,6 +14,7 @@ use crate::session::control::{self, Status};
 use crate::session::home::Home;
 use crate::session::orphans;
 use crate::session::records::{Records, Up};
+use crate::session::{local, socket};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(30);
@@ -38,9 +40,20 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     super::block_on(async {
         let form = Form::of(arguments.json);
         let records = Records::of(&home);
+        let killed = killed(&records).await?;
         let swept = orphans::sweep(&records).await?;
+        give_back(&home, &killed).await;
         let mut ended = Vec::new();
-        for (up, status) in control::running(&records).await? {
+        let running = control::running(&records).await?;
+        let silent = records.ups().await?.into_iter().find(|up| {
+            let meant = arguments.services.is_empty()
+                || up
+                    .tags
+                    .iter()
+                    .any(|tag| arguments.services.iter().any(|name| tag.ends_with(&format!(":{name}"))));
+            meant && running.iter().all(|(known, _)| known.process.pid != up.process.pid)
+        });
+        for (up, status) in running {
             let services = affected(&status, &arguments.services);
             if services.is_empty() {
                 continue;
@@ -58,12 +71,57 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             wait(&up, &services, form).await?;
             ended.extend(services);
         }
+        if let Some(up) = silent
+            && up.process.lives()
+        {
+            return Err(Error::new(
+                Exit::Bug,
+                format!(
+                    "process {} is up with {} and does not answer",
+                    up.process.pid,
+                    up.tags.join(", ")
+                ),
+            )
+            .because(format_args!("nothing answers at {}", up.socket.display()))
+            .hint(format!("kill {}", up.process.pid)));
+        }
         match form {
             Form::Json => say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept })),
             Form::Human => say::out(&report(&arguments.services, &ended, &swept)),
         }
         Ok(Exit::Fine)
     })
+}
+
+/// The tags of `up`s that were killed.
+async fn killed(records: &Records) -> Result<Vec<String>> {
+    let mut tags = Vec::new();
+    for up in records.ups().await? {
+        let process = up.process.clone();
+        if !rt::unblock(move || process.lives()).await {
+            tags.extend(up.tags);
+        }
+    }
+    Ok(tags)
+}
+
+/// Gives back the tags of killed `up`s, so that requests for them are told at once that nobody serves them. Where it does not
+/// work the lease does the same a minute later.
+async fn give_back(home: &Home, tags: &[String]) {
+    if tags.is_empty() {
+        return;
+    }
+    for directory in home.locals() {
+        let Some(ready) = local::serving(&directory).await else {
+            continue;
+        };
+        for tag in tags {
+            let body = json!({ "service": tag });
+            socket::call(&ready.control, Method::POST, "/v1/release", Some(body))
+                .await
+                .ok();
+        }
+    }
 }
 
 /// The services of an `up` that are meant and not ended yet.

@@ -16,7 +16,7 @@ use argh::FromArgs;
 
 use crate::config::{self, Config};
 use crate::error::{Error, Exit, Result};
-use crate::host::Host;
+use crate::host::{Host, read_text};
 use crate::log::{self, LevelFilter};
 use say::Form;
 
@@ -151,13 +151,6 @@ fn load(host: &Host) -> Result<Config> {
         .hint("make one: ephemwork init"));
     };
     let unreadable = |why: String| Error::new(Exit::Config, format!("{} cannot be read", file.display())).because(why);
-    match std::fs::metadata(&file) {
-        Ok(found) if found.len() > config::MAX_BYTES as u64 => {
-            return Err(unreadable(format!("it is longer than {} bytes", config::MAX_BYTES)));
-        }
-        Ok(_) => {}
-        Err(why) => return Err(unreadable(why.to_string())),
-    }
-    let text = std::fs::read_to_string(&file).map_err(|why| unreadable(why.to_string()))?;
+    let text = read_text(&file, config::MAX_BYTES as u64).map_err(|why| unreadable(why.to_string()))?;
     config::parse(&text, &file).map_err(|mistakes| config::failure(&mistakes, &text, &file))
 }

@@ -17,6 +17,12 @@ use crate::session::Said;
 use crate::session::note::{Note, Stage};
 use crate::session::plan::{Plan, Runner};
 
+/// What a detached `up` writes to its log at most, in bytes; what its services print stands in their own logs, which are rotated.
+const MAX_COPY: usize = 1 << 20;
+
+/// The log's last line then.
+const FULL: &str = "(this log is full; the services' own go on: ephemwork logs SERVICE)\n";
+
 /// How many lines of children may wait for a slow terminal before the children wait, too.
 const QUEUE: usize = 1024;
 /// How long the end of a program waits for a terminal that takes nothing.
@@ -225,6 +231,7 @@ impl Shared {
 
     fn print(&self, form: Form, mut copy: Option<File>) {
         let mut gone = false;
+        let mut copied = 0;
         loop {
             let mut queue = self.lock();
             while queue.texts.is_empty() && !queue.ended {
@@ -237,8 +244,12 @@ impl Shared {
             drop(queue);
             self.changed.notify_all();
             // In a copy a mark is not for people, and a disk that is full costs the copy only.
-            if let Some(file) = copy.as_mut().filter(|_| !text.starts_with('\0')) {
+            if let Some(file) = copy.as_mut().filter(|_| !text.starts_with('\0') && copied < MAX_COPY) {
+                copied += text.len();
                 file.write_all(text.as_bytes()).ok();
+                if copied >= MAX_COPY {
+                    file.write_all(FULL.as_bytes()).ok();
+                }
             }
             match stream {
                 Stream::Out if gone => {}

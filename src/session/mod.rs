@@ -22,7 +22,7 @@ mod service;
 pub(crate) mod socket;
 pub(crate) mod system;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -97,6 +97,8 @@ struct Session {
     socket: std::path::PathBuf,
     _control: rt::Task<()>,
     running: BTreeMap<Index, Running>,
+    /// Whose run command was started before; what still holds the port of these may be their own.
+    started: BTreeSet<Index>,
     watched: BTreeMap<Index, rt::Task<()>>,
     lanes: BTreeMap<u64, Lane>,
 }
@@ -128,12 +130,12 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         .because(why)
     })?;
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
-    let services = tags.iter().map(ToString::to_string).collect();
+    let texts = tags.iter().map(ToString::to_string).collect();
     records
         .add_up(&Up {
             process: own,
             socket: socket.clone(),
-            services,
+            tags: texts,
         })
         .await?;
     let (ask, asked) = smol::channel::bounded(16);
@@ -166,6 +168,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         socket,
         _control: rt::spawn(control::serve(listener, ask)),
         running: BTreeMap::new(),
+        started: BTreeSet::new(),
         watched: BTreeMap::new(),
         lanes: BTreeMap::new(),
         plan,
@@ -182,9 +185,8 @@ async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
                 .any(|service| service.tag == tag && service.state != "stopped")
         };
         let twice = plan.services.iter().find(serves);
-        if let Some(planned) = twice
-            && plan.choices.takeover == Takeover::No
-        {
+        // Also with a takeover: that is for another machine. Two of this one share their token, and would displace each other for ever.
+        if let Some(planned) = twice {
             let service = &planned.tag.service;
             return Err(Error::new(Exit::Conflict, format!("{} is up already", planned.tag))
                 .because(format_args!("process {} of this machine serves it", up.process.pid))
@@ -196,20 +198,22 @@ async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
 
 async fn port_is_free(planned: &Planned) -> Result<()> {
     let port = planned.config.port;
-    let Some(taken) = rt::unblock(move || port::taken(port)).await else {
-        return Ok(());
-    };
-    let service = &planned.tag.service;
+    match rt::unblock(move || port::taken(port)).await {
+        Some(taken) => Err(port_taken(planned, taken)),
+        None => Ok(()),
+    }
+}
+
+fn port_taken(planned: &Planned, taken: port::Taken) -> Error {
+    let (service, port) = (&planned.tag.service, planned.config.port);
     let by = taken
         .by
         .unwrap_or_else(|| "a process that the system does not name".to_owned());
-    Err(
-        Error::new(Exit::Conflict, format!("port {port} of service {service} is taken"))
-            .because(format_args!("{by} holds it"))
-            .hint(format!(
-                "end it; or, if it is the service itself: ephemwork up {service} --no-run"
-            )),
-    )
+    Error::new(Exit::Conflict, format!("port {port} of service {service} is taken"))
+        .because(format_args!("{by} holds it"))
+        .hint(format!(
+            "end it; or, if it is the service itself: ephemwork up {service} --no-run"
+        ))
 }
 
 fn route(planned: &Planned) -> serve::Upstream {
@@ -328,6 +332,14 @@ impl Session {
 
     fn spawn(&mut self, index: Index, stage: note::Stage) {
         let planned = &self.plan.services[index];
+        // Somebody may have come while it was built. Health would find that one, and the tunnel lead to it.
+        if stage == note::Stage::Run
+            && self.started.insert(index)
+            && let Some(taken) = port::taken(planned.config.port)
+        {
+            let error = port_taken(planned, taken);
+            return self.teller()(Event::SpawnFailed(index, error));
+        }
         let order = Order {
             service: planned.tag.service.clone(),
             stage,

@@ -12,7 +12,7 @@ use super::machine::Restart;
 use super::note::Stage;
 use crate::config::{self, Config, ServiceConfig, TunnelKind};
 use crate::error::{Error, Exit, Result};
-use crate::host::Host;
+use crate::host::{Host, read_text};
 use crate::name::{Service, Tag, User};
 
 /// The longest `env_file`, in bytes; a file given by mistake is refused before it costs memory.
@@ -187,12 +187,7 @@ fn env_file(path: &Path, service: &Service) -> Result<Vec<(String, String)>> {
             .because(format_args!("{}: {why}", path.display()))
             .hint(format!("correct the file, or env_file in [service.{service}]"))
     };
-    match std::fs::metadata(path) {
-        Ok(found) if found.len() > MAX_ENV_FILE => return Err(failed(format!("it is longer than {MAX_ENV_FILE} bytes"))),
-        Ok(_) => {}
-        Err(why) => return Err(failed(why.to_string())),
-    }
-    let text = std::fs::read_to_string(path).map_err(|why| failed(why.to_string()))?;
+    let text = read_text(path, MAX_ENV_FILE).map_err(|why| failed(why.to_string()))?;
     dotenv::parse(&text).map_err(failed)
 }
 

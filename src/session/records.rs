@@ -32,7 +32,8 @@ pub(crate) struct Up {
     pub(crate) process: Process,
     /// Its control socket.
     pub(crate) socket: PathBuf,
-    pub(crate) services: Vec<String>,
+    /// What it serves, as `user:service`.
+    pub(crate) tags: Vec<String>,
 }
 
 /// A process group that an `up` started.
@@ -213,7 +214,7 @@ mod tests {
                         let up = Up {
                             process,
                             socket: PathBuf::new(),
-                            services: vec!["api".into()],
+                            tags: vec!["alice:api".into()],
                         };
                         records.add_up(&up).await
                     })

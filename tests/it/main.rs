@@ -29,6 +29,7 @@ mod openssh;
 mod peers_alone;
 mod preflight;
 mod rekey;
+mod rough;
 mod smuggling;
 mod sshd;
 mod streaming;

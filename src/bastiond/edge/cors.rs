@@ -82,7 +82,7 @@ pub(crate) fn answer(headers: &HeaderMap, trusted: &[String], local: bool) -> Re
     let text = origin.to_str().unwrap_or_default();
     if !(trusted.iter().any(|known| known == text) || local && is_loopback(text)) {
         let what =
-            format!("several laptops may be meant by this preflight, and origin {text:?} is not one that the edge answers for");
+            format!("no single laptop is meant by this preflight, and origin {text:?} is not one that the edge answers for");
         return Own::new(StatusCode::FORBIDDEN, "origin-not-allowed", what).response(Format::of(headers));
     }
     let mut response = Response::new(EdgeBody::own(""));
