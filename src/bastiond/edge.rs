@@ -10,6 +10,7 @@ pub(crate) mod own;
 mod through;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -119,17 +120,7 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             let mut serving = conn::http1::Builder::new();
             serving.max_buf_size(WRITE_BUFFER);
             let mut serving = std::pin::pin!(serving.serve_connection(rt::io(intake), service).with_upgrades());
-            let drained = async {
-                draining.await;
-                None
-            };
-            match smol::future::or(async { Some((&mut serving).await) }, drained).await {
-                Some(result) => result,
-                None => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            }
+            until_drained(serving.as_mut(), draining, |serving| serving.graceful_shutdown()).await
         }
         Spoken::Http2 => {
             let mut serving = conn::http2::Builder::new(rt::HyperExecutor);
@@ -142,21 +133,30 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
                 .max_send_buf_size(WRITE_BUFFER)
                 .enable_connect_protocol();
             let mut serving = std::pin::pin!(serving.serve_connection(rt::io(intake), service));
-            let drained = async {
-                draining.await;
-                None
-            };
-            match smol::future::or(async { Some((&mut serving).await) }, drained).await {
-                Some(result) => result,
-                None => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            }
+            until_drained(serving.as_mut(), draining, |serving| serving.graceful_shutdown()).await
         }
     };
     if let Err(why) = result {
         tracing::debug!("a client's connection ended: {why}");
+    }
+}
+
+/// Serves a connection to its end; once the daemon drains, only what was begun.
+async fn until_drained<C: Future>(
+    mut serving: Pin<&mut C>,
+    draining: impl Future<Output = ()>,
+    end: fn(Pin<&mut C>),
+) -> C::Output {
+    let drained = async {
+        draining.await;
+        None
+    };
+    match smol::future::or(async { Some(serving.as_mut().await) }, drained).await {
+        Some(result) => result,
+        None => {
+            end(serving.as_mut());
+            serving.await
+        }
     }
 }
 

@@ -16,8 +16,8 @@ pub use readahead::Readahead;
 pub use signals::{Signal, Signals};
 pub use smol::Task;
 pub use std::time::Instant;
-pub use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
-pub use tokio::io::{copy_bidirectional, copy_bidirectional_with_sizes, split};
+pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
+pub use tokio::io::{copy_bidirectional, split};
 pub use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 static EXECUTOR: smol::Executor<'static> = smol::Executor::new();
