@@ -26,7 +26,6 @@ where
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let upgrade = route::upgrade(&head).map(str::to_owned);
-    let asked = head.headers.contains_key(header::UPGRADE);
     route::rewrite(&mut head);
     amend(&mut head);
     head.version = Version::HTTP_11;
@@ -35,7 +34,7 @@ where
         let request = Request::from_parts(head, Outgoing::Client(body));
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
-        return Ok(plain(response, flight, asked));
+        return Ok(plain(response, flight));
     };
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(token) = HeaderValue::from_str(&token) {
@@ -49,7 +48,7 @@ where
         .map_err(|failed| Unanswered::Answer(failed.error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let response = response.map(|body| AnswerBody::new(body, connection, Pool::new()));
-        return Ok(plain(response, flight, true));
+        return Ok(plain(response, flight));
     }
     let origin = hyper::upgrade::on(&mut response);
     rt::spawn(async move {
@@ -80,15 +79,11 @@ where
     Ok(Response::from_parts(head, EdgeBody::own("")))
 }
 
-/// An answer as it is, streamed. `asked` for an upgrade that did not happen: the client's connection ends behind it, because
-/// the bytes that followed such a request were not looked at.
-fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>, asked: bool) -> Response<EdgeBody> {
+/// An answer as it is, streamed.
+fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     hop::strip(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    if asked {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     Response::from_parts(head, EdgeBody::http1(body, flight))
 }

@@ -35,6 +35,15 @@ impl Format {
         });
         if json { Format::Json } else { Format::Text }
     }
+
+    /// The same of a head that nobody could read: a guess, line by line.
+    pub(crate) fn of_wrong(head: &[u8]) -> Format {
+        let json = head.split(|&byte| byte == b'\n').any(|line| {
+            let line = line.to_ascii_lowercase();
+            line.starts_with(b"accept:") && memchr::memmem::find(&line, b"application/json").is_some()
+        });
+        if json { Format::Json } else { Format::Text }
+    }
 }
 
 /// An answer of the edge.

@@ -14,8 +14,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
-use super::intake::Shared;
 use super::own::{Own, SERVED_BY};
+use super::shared::Shared;
 use super::{Answered, Edge};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::metrics::Counters;
@@ -171,18 +171,10 @@ async fn tunnel(
         .extensions()
         .get::<hyper::ext::Protocol>()
         .map(|protocol| protocol.as_str().to_owned());
-    if *request.method() == Method::CONNECT && extended.is_none() {
-        return Err(Own::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "no-connect",
-            "CONNECT is not served here",
-        ));
-    }
     let is_http2 = request.version() == Version::HTTP_2;
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
-    let asked = head.headers.contains_key(header::UPGRADE);
     route::rewrite(&mut head);
     set_tag(&mut head, tag);
     // The version tells h2 that the target may be a path without an authority; Host goes as it is.
@@ -216,12 +208,12 @@ async fn tunnel(
             }
         }));
         let response = answered(answer.await.map_err(lost)?, tag).await?;
-        return Ok(plain(response, upload, flight, asked));
+        return Ok(plain(response, upload, flight));
     }
     let response = answered(answer.await.map_err(lost)?, tag).await?;
     let upgraded = response.headers().get(protocol::UPGRADED).cloned();
     let Some(token) = upgraded.filter(|_| upgrade.is_some()) else {
-        return Ok(plain(response, upload, flight, asked));
+        return Ok(plain(response, upload, flight));
     };
     let (mut head, from_laptop) = response.into_parts();
     head.headers.remove(protocol::UPGRADED);
@@ -269,16 +261,12 @@ async fn answered(response: Response<RecvStream>, tag: &Tag) -> Result<Response<
     Err(Own::no_answer(tag, kind, &String::from_utf8_lossy(&sentence)))
 }
 
-/// An answer as it is, streamed. `asked` for an upgrade that did not happen: the client's connection ends behind it, because
-/// the bytes that followed such a request were not looked at.
-fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: Flight, asked: bool) -> Response<EdgeBody> {
+/// An answer as it is, streamed.
+fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: Flight) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     head.extensions.clear();
     head.headers.remove(protocol::UPGRADED);
-    if asked {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     let length = head
         .headers
         .get(header::CONTENT_LENGTH)
