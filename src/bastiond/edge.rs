@@ -12,6 +12,7 @@ mod shared;
 mod through;
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn;
 use hyper::service::service_fn;
+use rustix::net::sockopt;
 
 use body::EdgeBody;
 use exchange::Exchange;
@@ -33,6 +35,7 @@ use crate::bastiond::guard;
 use crate::bastiond::route;
 use crate::bastiond::staging::Staging;
 use crate::bastiond::state::Daemon;
+use crate::bastiond::unaccepted::Unaccepted;
 use crate::rt::{self, TcpListener, TcpStream};
 use crate::tunnel::stream;
 
@@ -56,6 +59,10 @@ const MAX_ABANDONED: usize = MAX_STREAMS as usize;
 /// The pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may be silent before the system asks whether it is still there, how often it asks, and how many times. A load
+/// balancer's node that vanished would otherwise hold its idle streams and WebSockets, and their services', for ever.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
+
 /// What all connections share.
 struct Edge {
     daemon: Arc<Daemon>,
@@ -75,9 +82,11 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     // Every connection holds a clone; when the last is dropped all have ended.
     let (alive, all_ended) = smol::channel::bounded::<Infallible>(1);
     let accepting = async {
+        let mut unaccepted = Unaccepted::new("the edge");
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    unaccepted.succeeded();
                     let (edge, alive) = (Arc::clone(&edge), alive.clone());
                     rt::spawn(async move {
                         edge.daemon.metrics.http_connections.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +97,7 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
                     .detach();
                 }
                 Err(why) => {
-                    tracing::warn!("a connection was not accepted: {why}");
+                    unaccepted.failed(&why);
                     rt::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -104,8 +113,8 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
 /// One client connection from its first byte to its last.
 async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     // Nagle's algorithm costs a small answer 40 ms.
-    if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!("TCP_NODELAY: {why}");
+    if let Err(why) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
+        tracing::debug!("a socket's options: {why}");
     }
     let draining = edge.daemon.drain_begins();
     // A client that has said nothing yet is owed nothing.
@@ -153,6 +162,15 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     if let Err(why) = result {
         tracing::debug!("a client's connection ended: {why}");
     }
+}
+
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let (idle, interval, count) = KEEP_ALIVE;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, interval)?;
+    sockopt::set_tcp_keepcnt(stream, count)?;
+    Ok(())
 }
 
 /// Serves a connection to its end; once the daemon drains, only what was begun.
