@@ -10,6 +10,7 @@ mod intake;
 pub(crate) mod own;
 mod shared;
 mod through;
+mod websocket;
 
 use std::convert::Infallible;
 use std::io;

@@ -35,6 +35,7 @@ mod rekey;
 mod rough;
 mod smuggling;
 mod sshd;
+mod staging;
 mod streaming;
 mod support;
 mod syscalls;

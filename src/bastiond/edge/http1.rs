@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
+use super::websocket;
 use crate::bastiond::route;
 use crate::hop;
 use crate::rt;
@@ -23,9 +24,14 @@ pub(crate) async fn answer<C, E>(
 where
     C: Future<Output = Result<Connection<Outgoing>, E>>,
 {
+    let extended = request
+        .extensions()
+        .get::<hyper::ext::Protocol>()
+        .map(|protocol| protocol.as_str().to_owned());
+    let is_extended = extended.is_some();
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let upgrade = route::upgrade(&head).map(str::to_owned);
+    let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
     route::rewrite(&mut head);
     amend(&mut head);
     head.version = Version::HTTP_11;
@@ -36,6 +42,10 @@ where
         let response = pool.exchange(request, spare, connect).await?;
         return Ok(plain(response, flight));
     };
+    if is_extended {
+        head.method = Method::GET;
+        websocket::ask(&mut head.headers, &token);
+    }
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(token) = HeaderValue::from_str(&token) {
         head.headers.insert(header::UPGRADE, token);
@@ -72,6 +82,11 @@ where
     let (mut head, _) = response.into_parts();
     hop::strip(&mut head.headers);
     head.extensions.clear();
+    if is_extended {
+        head.status = StatusCode::OK;
+        websocket::confirmed(&mut head.headers);
+        return Ok(Response::from_parts(head, EdgeBody::own("")));
+    }
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(token) = HeaderValue::from_str(&token) {
         head.headers.insert(header::UPGRADE, token);

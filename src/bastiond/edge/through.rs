@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use super::body::{EdgeBody, Flight, Outgoing};
 use super::own::{Own, SERVED_BY};
 use super::shared::Shared;
-use super::{Answered, Edge};
+use super::{Answered, Edge, websocket};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::route;
@@ -181,6 +181,9 @@ async fn tunnel(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     if let Some(token) = &upgrade {
+        if is_http2 {
+            websocket::ask(&mut head.headers, token);
+        }
         head.method = Method::CONNECT;
         head.extensions.insert(h2::ext::Protocol::from(token.as_str()));
         head.headers.remove(header::CONTENT_LENGTH);
@@ -218,7 +221,9 @@ async fn tunnel(
     let (mut head, from_laptop) = response.into_parts();
     head.headers.remove(protocol::UPGRADED);
     head.version = Version::HTTP_11;
-    if !is_http2 {
+    if is_http2 {
+        websocket::confirmed(&mut head.headers);
+    } else {
         head.status = StatusCode::SWITCHING_PROTOCOLS;
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, token);
