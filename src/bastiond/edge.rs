@@ -232,7 +232,8 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, mut request: Request<Incoming>
         guard::http2::head(&method, &uri, request.headers_mut(), extended).map_err(|why| Own::refused(&why))?;
     }
     if request.uri().path() == HEALTH && matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok((own::health(edge.daemon.draining()), None));
+        let format = Format::of(request.headers());
+        return Ok((own::health(edge.daemon.draining(), format), None));
     }
     let headers = request.headers();
     let tag = match route::tag(headers).map_err(|bad| Own::bad_header(&bad))? {

@@ -75,7 +75,8 @@ pub(crate) struct Intake {
     guard: Option<Guard>,
     shared: Shared,
     state: State,
-    timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Rings at `timer_at`; none once it has rung, because it must not be asked again.
+    timer: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     timer_at: Instant,
     deadline: Instant,
     /// Some of an answer was written and the parser has not said that this is all.
@@ -134,7 +135,7 @@ impl Intake {
             guard: (spoken == Spoken::Http1).then(Guard::new),
             shared: Shared::default(),
             state: State::Open,
-            timer: Box::pin(rt::sleep(HEAD_LIMIT)),
+            timer: Some(Box::pin(rt::sleep(HEAD_LIMIT))),
             timer_at: now + HEAD_LIMIT,
             deadline: now + HEAD_LIMIT,
             unflushed: false,
@@ -240,16 +241,19 @@ impl Intake {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // A timer that rings too early is set again; it is not touched for each request.
-            if self.timer_at > self.deadline {
-                self.timer = Box::pin(rt::sleep_until(self.deadline));
-                self.timer_at = self.deadline;
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() >= self.deadline {
+            let deadline = self.deadline;
+            let timer = match &mut self.timer {
+                Some(timer) if self.timer_at <= deadline => timer,
+                timer => {
+                    self.timer_at = deadline;
+                    timer.insert(Box::pin(rt::sleep_until(deadline)))
+                }
+            };
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            self.timer = Box::pin(rt::sleep_until(self.deadline));
-            self.timer_at = self.deadline;
         }
     }
 

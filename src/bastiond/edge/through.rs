@@ -190,6 +190,10 @@ async fn tunnel(
     }
     let lost = |why: h2::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
+        // So the laptop says that it could not go on, of this one stream: its head was lost on the way.
+        None if why.is_remote() && why.reason() == Some(h2::Reason::INTERNAL_ERROR) && why.is_reset() => {
+            Own::no_answer(tag, NoAnswer::Closed, "the service broke off in the middle of its answer")
+        }
         None => Own::lane_lost(tag, &why.to_string()),
     };
     let end = upgrade.is_none() && body.is_end_stream();
