@@ -1,6 +1,6 @@
 //! One SSH connection that can carry requests.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use crate::bastiond::registry::LaneId;
 use crate::bastiond::ssh::Forwards;
 use crate::name::User;
 use crate::protocol::Event;
-use crate::tunnel::stream::MAX_STREAMS;
+use crate::tunnel::window::MAX_STREAMS;
 
 /// Events kept for a laptop that does not read them; one that lets so many wait is not alive.
 const EVENT_QUEUE: usize = 64;
@@ -50,6 +50,8 @@ pub(crate) struct Lane {
     pub since: u64,
     /// Bytes that requests in flight are expected to move.
     pub outstanding: AtomicU64,
+    /// Requests in flight.
+    pub streams: AtomicUsize,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
     pub carrier: Carrier,
@@ -82,6 +84,7 @@ impl Lane {
             client: peer.client,
             since: peer.since,
             outstanding: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             carrier,

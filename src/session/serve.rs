@@ -6,9 +6,10 @@
 mod target;
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -23,6 +24,7 @@ use crate::protocol::{self, NoAnswer};
 use crate::rt;
 use crate::tunnel::Requests;
 use crate::tunnel::stream;
+use crate::tunnel::window::{self, Windows};
 use crate::upstream::Pool;
 
 /// How often idle connections are looked at.
@@ -137,9 +139,9 @@ pub async fn run(requests: Requests, upstreams: Arc<Upstreams>) {
 
 async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
     let handshake = h2::server::Builder::new()
-        .initial_window_size(stream::STREAM_WINDOW)
-        .initial_connection_window_size(stream::CONNECTION_WINDOW)
-        .max_concurrent_streams(stream::MAX_STREAMS)
+        .initial_window_size(window::ALONE)
+        .initial_connection_window_size(window::CONNECTION)
+        .max_concurrent_streams(window::MAX_STREAMS)
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
@@ -155,10 +157,29 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
             return;
         }
     };
+    let mut windows = Windows::new();
+    let streams = Arc::new(());
     // When the connection is dropped every stream fails, and with it the task that answers it.
     loop {
-        match connection.accept().await {
-            Some(Ok((request, respond))) => rt::spawn(answer(request, respond, Arc::clone(upstreams))).detach(),
+        let accepted = poll_fn(|cx| {
+            // Each task holds one more.
+            let open = Arc::strong_count(&streams) - 1;
+            if let Some(window) = windows.change(open, Instant::now)
+                && connection.set_initial_window_size(window).is_ok()
+            {
+                windows.offered(window);
+            }
+            connection.poll_accept(cx)
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                let (upstreams, open) = (Arc::clone(upstreams), Arc::clone(&streams));
+                rt::spawn(async move {
+                    answer(request, respond, upstreams).await;
+                    drop(open);
+                })
+                .detach();
+            }
             Some(Err(why)) => {
                 tracing::debug!("the requests channel ended: {why}");
                 return;

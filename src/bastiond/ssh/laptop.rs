@@ -1,6 +1,10 @@
 //! The two channels of an ephemwork laptop.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use crate::bastiond::control::{self, Caller};
 use crate::bastiond::lane::{Carrier, Lane};
@@ -8,6 +12,7 @@ use crate::bastiond::state::Daemon;
 use crate::rt;
 use crate::tunnel::ssh::channel::ChannelIo;
 use crate::tunnel::stream;
+use crate::tunnel::window::{self, Windows};
 
 /// Calls of the control API at once on one connection.
 const MAX_CALLS: u32 = 32;
@@ -16,9 +21,9 @@ const MAX_CALLS: u32 = 32;
 pub(super) async fn carry(channel: ChannelIo, lane: Arc<Lane>) {
     let handshake = h2::client::Builder::new()
         .enable_push(false)
-        .initial_window_size(stream::STREAM_WINDOW)
-        .initial_connection_window_size(stream::CONNECTION_WINDOW)
-        .initial_max_send_streams(stream::MAX_STREAMS as usize)
+        .initial_window_size(window::ALONE)
+        .initial_connection_window_size(window::CONNECTION)
+        .initial_max_send_streams(window::MAX_STREAMS as usize)
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
@@ -27,14 +32,24 @@ pub(super) async fn carry(channel: ChannelIo, lane: Arc<Lane>) {
         .max_local_error_reset_streams(None)
         .handshake(channel);
     let result = match handshake.await {
-        Ok((sender, driver)) => {
+        Ok((sender, mut driver)) => {
             if let Carrier::Laptop(requests) = &lane.carrier
                 && requests.set(sender).is_err()
             {
                 lane.close("it opened the requests channel twice");
                 return;
             }
-            driver.await
+            let mut windows = Windows::new();
+            let drive = poll_fn(|cx| {
+                let open = lane.streams.load(Relaxed);
+                if let Some(window) = windows.change(open, Instant::now)
+                    && driver.set_initial_window_size(window).is_ok()
+                {
+                    windows.offered(window);
+                }
+                Pin::new(&mut driver).poll(cx)
+            });
+            drive.await
         }
         Err(why) => Err(why),
     };
