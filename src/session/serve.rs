@@ -16,11 +16,12 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
+use smol::channel::Sender;
 
 use target::{Failure, Outgoing};
 
 use crate::name::{self, Service, Tag};
-use crate::protocol::{self, NoAnswer};
+use crate::protocol::{self, Event, NoAnswer};
 use crate::rt;
 use crate::tunnel::Requests;
 use crate::tunnel::stream;
@@ -149,7 +150,7 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
         // h2 counts these over the connection's whole life and then ends it; a lane lives for days.
         .max_local_error_reset_streams(None)
         .enable_connect_protocol()
-        .handshake(requests.0);
+        .handshake(requests.channel);
     let mut connection = match handshake.await {
         Ok(connection) => connection,
         Err(why) => {
@@ -174,6 +175,10 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
         match accepted.await {
             Some(Ok((request, respond))) => {
                 let (upstreams, open) = (Arc::clone(upstreams), Arc::clone(&streams));
+                if is_event(&request) {
+                    rt::spawn(event(request.into_body(), respond, requests.events.clone())).detach();
+                    continue;
+                }
                 rt::spawn(async move {
                     answer(request, respond, upstreams).await;
                     drop(open);
@@ -186,6 +191,35 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
             }
             None => return,
         }
+    }
+}
+
+/// Whether the bastion itself speaks; what it passes on names a tag.
+fn is_event(request: &Request<RecvStream>) -> bool {
+    !request.headers().contains_key(name::HEADER) && request.uri().path() == protocol::EVENT_PATH
+}
+
+/// Takes one event of the bastion.
+async fn event(mut body: RecvStream, mut respond: SendResponse<Bytes>, events: Sender<Event>) {
+    let mut text = Vec::new();
+    while let Some(Ok(data)) = body.data().await {
+        if text.len() + data.len() > protocol::MAX_EVENT || body.flow_control().release_capacity(data.len()).is_err() {
+            return respond.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        text.extend_from_slice(&data);
+    }
+    let status = match serde_json::from_slice(&text) {
+        // Whoever would hear of it has gone, and the lane with it.
+        Ok(event) => match events.send(event).await {
+            Ok(()) => StatusCode::NO_CONTENT,
+            Err(_) => StatusCode::GONE,
+        },
+        Err(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut answer = Response::new(());
+    *answer.status_mut() = status;
+    if let Err(why) = respond.send_response(answer, true) {
+        tracing::debug!("nobody waits for the answer to an event: {why}");
     }
 }
 
