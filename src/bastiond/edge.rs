@@ -38,7 +38,6 @@ use crate::bastiond::staging::Staging;
 use crate::bastiond::state::Daemon;
 use crate::bastiond::unaccepted::Unaccepted;
 use crate::rt::{self, TcpListener, TcpStream};
-use crate::tunnel::stream;
 
 /// The health check's path.
 const HEALTH: &str = "/ephemwork-health";
@@ -48,6 +47,13 @@ const WRITE_BUFFER: usize = 256 * 1024;
 
 /// Requests at once on one HTTP/2 connection from outside: what ALB uses (128), and room.
 const MAX_STREAMS: u32 = 256;
+
+/// How much of one HTTP/2 upload may be on its way to a laptop that does not take it, in bytes. Load balancers are near.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What the system may hold of an answer for a client that does not read it, in bytes. Load balancers are near, so that more of it
+/// would move nothing faster; the system's own limit is several MiB a connection.
+const SEND_BUFFER: usize = 512 * 1024;
 
 /// The largest head in HTTP/2 that is read at all, in bytes as HPACK counts them. Larger ones than `guard::MAX_HEAD` are refused with a
 /// reason; what is larger than this gets the library's bare 431, or ends the connection.
@@ -113,8 +119,7 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
 
 /// One client connection from its first byte to its last.
 async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
-    // Nagle's algorithm costs a small answer 40 ms.
-    if let Err(why) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
+    if let Err(why) = set_options(&stream) {
         tracing::debug!("a socket's options: {why}");
     }
     let draining = edge.daemon.drain_begins();
@@ -149,8 +154,8 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             let mut serving = conn::http2::Builder::new(rt::HyperExecutor);
             serving
                 .timer(rt::HyperTimer)
-                .initial_stream_window_size(stream::STREAM_WINDOW)
-                .initial_connection_window_size(stream::CONNECTION_WINDOW)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW * (MAX_STREAMS + 6))
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD)
                 .max_pending_accept_reset_streams(MAX_ABANDONED)
@@ -165,7 +170,11 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     }
 }
 
-fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // Nagle's algorithm costs a small answer 40 ms.
+    stream.set_nodelay(true)?;
+    // Linux doubles what it is told, for its own bookkeeping.
+    sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER / 2)?;
     let (idle, interval, count) = KEEP_ALIVE;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, idle)?;

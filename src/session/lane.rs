@@ -183,7 +183,7 @@ impl<T: Fn(Event)> Course<'_, T> {
             protocol::Event::Draining => return (self.tell)(Event::Draining(self.number)),
             protocol::Event::Displaced { tag, by } => (tag, Some(by)),
             protocol::Event::Released { tag } => (tag, None),
-            protocol::Event::Alive | protocol::Event::Unknown => return,
+            protocol::Event::Unknown => return,
         };
         if let Some(index) = index(&tag.service) {
             (self.tell)(Event::Displaced(index, by));
