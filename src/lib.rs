@@ -16,6 +16,7 @@ pub mod rt;
 pub mod tunnel;
 mod upstream;
 
+pub mod provision;
 pub mod session;
 
 pub mod bastiond;
