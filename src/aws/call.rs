@@ -147,3 +147,21 @@ pub trait Paged: Call<Answer = Page<Self::Item>> {
     /// The same call for the page behind `next`.
     fn after(&self, next: &str) -> Self;
 }
+
+/// [`Paged`] for a call that has its page in `next`.
+macro_rules! paged {
+    ($call:ident => $item:ty) => {
+        impl $crate::aws::Paged for $call {
+            type Item = $item;
+
+            fn after(&self, next: &str) -> $call {
+                $call {
+                    next: Some(next.to_owned()),
+                    ..self.clone()
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use paged;

@@ -12,6 +12,7 @@ mod query;
 mod refused;
 mod xml;
 
+pub mod ec2;
 pub mod sts;
 
 use std::sync::Arc;
