@@ -13,6 +13,7 @@ pub mod host;
 pub mod log;
 pub mod rt;
 
+pub mod aws;
 pub mod tunnel;
 mod upstream;
 
