@@ -46,7 +46,11 @@ pub fn monthly(instance_type: &str, listener: bool) -> String {
             disk()
         );
     };
-    let rules = if listener { "; two more listener rules count for the load balancer's capacity units" } else { "" };
+    let rules = if listener {
+        "; two more listener rules count for the load balancer's capacity units"
+    } else {
+        ""
+    };
     format!(
         "about {:.2} USD: {instance_type} {:.2}, {VOLUME_GIB} GiB of gp3 {:.2} (prices of us-east-1; traffic between zones is 0.01 USD a GB \
          each way{rules})",

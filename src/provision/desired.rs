@@ -169,7 +169,10 @@ pub fn values(facts: &Facts) -> Values {
         ("VPC", facts.vpc.clone()),
         ("SUBNET", facts.subnet.clone()),
         ("ALB_GROUP", facts.alb_group.clone()),
-        ("LISTENER", facts.listener.clone().unwrap_or_else(|| "<listener-arn>".to_owned())),
+        (
+            "LISTENER",
+            facts.listener.clone().unwrap_or_else(|| "<listener-arn>".to_owned()),
+        ),
         ("HEADER", HEADER_DISPLAY.to_owned()),
         ("HEALTH_PATH", HEALTH_PATH.to_owned()),
     ])
@@ -211,7 +214,10 @@ pub fn agreed(
     binary: (&S3Uri, Architecture),
 ) -> Result<Architecture, Error> {
     let architecture = binary.1;
-    let of_type = instance_type.1.iter().any(|one| Architecture::parse(one) == Some(architecture));
+    let of_type = instance_type
+        .1
+        .iter()
+        .any(|one| Architecture::parse(one) == Some(architecture));
     if of_type && Architecture::parse(image.1) == Some(architecture) {
         return Ok(architecture);
     }
@@ -264,7 +270,11 @@ pub(crate) mod tests {
             let mark = format!("@{name}@");
             assert!(!desired.user_data.contains(&mark), "{mark} in the user data");
         }
-        assert!(desired.user_data.len() < documents::MAX_USER_DATA / 4 * 3, "{}", desired.user_data.len());
+        assert!(
+            desired.user_data.len() < documents::MAX_USER_DATA / 4 * 3,
+            "{}",
+            desired.user_data.len()
+        );
         let values = values(&desired.facts);
         for which in [Policy::Trust, Policy::Instance, Policy::Admin, Policy::Developer] {
             let text = documents::policy_text(which, &values);
@@ -279,7 +289,10 @@ pub(crate) mod tests {
         for broad in ["\"*\"", "s3:*", "ssm:*", "Delete", "List"] {
             assert!(!text.contains(broad), "{broad} in {text}");
         }
-        assert!(text.contains("arn:aws:s3:::tools/ephemwork/0.1.0/ephemwork-aarch64\""), "{text}");
+        assert!(
+            text.contains("arn:aws:s3:::tools/ephemwork/0.1.0/ephemwork-aarch64\""),
+            "{text}"
+        );
     }
 
     #[test]

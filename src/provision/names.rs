@@ -63,9 +63,13 @@ impl Names {
     /// What everything that is made is tagged with.
     pub fn tags(&self) -> BTreeMap<String, String> {
         let tag = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-        [(PROJECT, self.project.as_str()), (COMPONENT, BASTION), (MANAGED_BY, EPHEMWORK)]
-            .map(tag)
-            .into()
+        [
+            (PROJECT, self.project.as_str()),
+            (COMPONENT, BASTION),
+            (MANAGED_BY, EPHEMWORK),
+        ]
+        .map(tag)
+        .into()
     }
 
     /// Whether a thing with these tags is this project's.
@@ -136,13 +140,13 @@ mod tests {
             "a-project-of-twenty-2",
             "us-gov-west-1",
             "ephemwork-a-project-of-twenty-2-bastion-us-gov-west-1",
-            "ephemwork-a-project-of-6dd3f6f5",
+            "ephemwork-a-project-of-2e65d93a",
         );
         check(
             "abcdefghijklmnopqrstuvwxyz-01234",
             "ap-southeast-1",
-            "ephemwork-abcdefghijklmnopqrstuvwxyz-01234-bastion-ap-s-7c0e7e44",
-            "ephemwork-abcdefghijklm-0d5d1a6c",
+            "ephemwork-abcdefghijklmnopqrstuvwxyz-01234-bastion-ap-s-c578703c",
+            "ephemwork-abcdefghijklm-12fd1a0c",
         );
     }
 

@@ -106,14 +106,19 @@ impl Planner<'_> {
         let (facts, observed) = (&self.desired.facts, self.observed);
         let names = &facts.names;
         let elsewhere = |what: &str, vpc: &str| {
-            Err(
-                Error::new(Exit::Conflict, format!("{what} stands in {vpc}, and the subnet {} is in {}", facts.subnet, facts.vpc))
-                    .because("a bastion does not move from one VPC to another")
-                    .hint("remove it first: ephemwork bastion destroy --live"),
+            Err(Error::new(
+                Exit::Conflict,
+                format!("{what} stands in {vpc}, and the subnet {} is in {}", facts.subnet, facts.vpc),
             )
+            .because("a bastion does not move from one VPC to another")
+            .hint("remove it first: ephemwork bastion destroy --live"))
         };
         let named = |name: &String| [&names.bastion, &names.endpoint].contains(&name);
-        if let Some(group) = observed.groups.iter().find(|group| named(&group.name) && group.vpc != facts.vpc) {
+        if let Some(group) = observed
+            .groups
+            .iter()
+            .find(|group| named(&group.name) && group.vpc != facts.vpc)
+        {
             return elsewhere(&format!("the security group {} ({})", group.name, group.id), &group.vpc);
         }
         if let Some(group) = observed.target_group.as_ref().filter(|group| group.vpc != facts.vpc) {
@@ -121,7 +126,11 @@ impl Planner<'_> {
         }
         let tagged = [
             ("the IAM role", &names.role, observed.role.as_ref().map(|role| &role.tags)),
-            ("the instance profile", &names.role, observed.profile.as_ref().map(|profile| &profile.tags)),
+            (
+                "the instance profile",
+                &names.role,
+                observed.profile.as_ref().map(|profile| &profile.tags),
+            ),
             (
                 "the target group",
                 &names.target_group,

@@ -13,43 +13,158 @@ use super::observed::{Condition, Part, Tags, Traffic};
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    CreateRole { role: String, trust: Value, tags: Tags },
-    SetTrust { role: String, trust: Value },
-    TagRole { role: String, tags: Tags },
-    PutPolicy { role: String, policy: String, document: Value },
-    DeletePolicy { role: String, policy: String },
-    AttachPolicy { role: String, policy: String },
-    DetachPolicy { role: String, policy: String },
-    DeleteRole { role: String },
-    CreateProfile { profile: String, tags: Tags },
-    TagProfile { profile: String, tags: Tags },
-    AddRole { profile: String, role: String },
-    RemoveRole { profile: String, role: String },
-    DeleteProfile { profile: String },
-    CreateGroup { name: String, vpc: String, purpose: &'static str, tags: Tags },
-    Allow { group: GroupName, traffic: Traffic, tags: Tags },
-    Revoke { group: GroupName, rule: String, traffic: Traffic },
-    DeleteGroup { group: GroupName },
-    CreateTargetGroup { name: String, vpc: String, tags: Tags },
-    SetHealthCheck { target_group: String },
-    SetAttributes { target_group: String },
-    TagBalancing { arn: String, tags: Tags },
-    DeleteTargetGroup { arn: String, name: String },
-    Register { target_group: String, ip: String, instance: String },
-    Deregister { target_group: String, ip: String, why: String },
-    CreateRule { listener: String, priority: u32, rule: RuleText, target_group: String, tags: Tags },
-    ModifyRule { arn: String, priority: u32, rule: RuleText, target_group: String },
-    DeleteRule { arn: String, priority: u32, why: String },
-    CreateEndpoint { subnet: String, group: String, tags: Tags },
-    DeleteEndpoint { id: String },
+    CreateRole {
+        role: String,
+        trust: Value,
+        tags: Tags,
+    },
+    SetTrust {
+        role: String,
+        trust: Value,
+    },
+    TagRole {
+        role: String,
+        tags: Tags,
+    },
+    PutPolicy {
+        role: String,
+        policy: String,
+        document: Value,
+    },
+    DeletePolicy {
+        role: String,
+        policy: String,
+    },
+    AttachPolicy {
+        role: String,
+        policy: String,
+    },
+    DetachPolicy {
+        role: String,
+        policy: String,
+    },
+    DeleteRole {
+        role: String,
+    },
+    CreateProfile {
+        profile: String,
+        tags: Tags,
+    },
+    TagProfile {
+        profile: String,
+        tags: Tags,
+    },
+    AddRole {
+        profile: String,
+        role: String,
+    },
+    RemoveRole {
+        profile: String,
+        role: String,
+    },
+    DeleteProfile {
+        profile: String,
+    },
+    CreateGroup {
+        name: String,
+        vpc: String,
+        purpose: &'static str,
+        tags: Tags,
+    },
+    Allow {
+        group: GroupName,
+        traffic: Traffic,
+        tags: Tags,
+    },
+    Revoke {
+        group: GroupName,
+        rule: String,
+        traffic: Traffic,
+    },
+    DeleteGroup {
+        group: GroupName,
+    },
+    CreateTargetGroup {
+        name: String,
+        vpc: String,
+        tags: Tags,
+    },
+    SetHealthCheck {
+        target_group: String,
+    },
+    SetAttributes {
+        target_group: String,
+    },
+    TagBalancing {
+        arn: String,
+        tags: Tags,
+    },
+    DeleteTargetGroup {
+        arn: String,
+        name: String,
+    },
+    Register {
+        target_group: String,
+        ip: String,
+        instance: String,
+    },
+    Deregister {
+        target_group: String,
+        ip: String,
+        why: String,
+    },
+    CreateRule {
+        listener: String,
+        priority: u32,
+        rule: RuleText,
+        target_group: String,
+        tags: Tags,
+    },
+    ModifyRule {
+        arn: String,
+        priority: u32,
+        rule: RuleText,
+        target_group: String,
+    },
+    DeleteRule {
+        arn: String,
+        priority: u32,
+        why: String,
+    },
+    CreateEndpoint {
+        subnet: String,
+        group: String,
+        tags: Tags,
+    },
+    DeleteEndpoint {
+        id: String,
+    },
     Run(Box<Run>),
-    Start { instance: String },
-    SetMetadata { instance: String },
-    Associate { instance: String, profile: String },
-    Terminate { instance: String, why: String },
-    Tag { id: String, tags: Tags },
-    PutParameter { name: String, value: String },
-    DeleteParameter { name: String },
+    Start {
+        instance: String,
+    },
+    SetMetadata {
+        instance: String,
+    },
+    Associate {
+        instance: String,
+        profile: String,
+    },
+    Terminate {
+        instance: String,
+        why: String,
+    },
+    Tag {
+        id: String,
+        tags: Tags,
+    },
+    PutParameter {
+        name: String,
+        value: String,
+    },
+    DeleteParameter {
+        name: String,
+    },
     Await(Wait),
 }
 
@@ -108,16 +223,16 @@ impl Wait {
     pub fn deadline(&self) -> Duration {
         let seconds = match self {
             // From a minute's experience with small instances, times five.
-            AWait::Running { .. } | AWait::Stopped { .. } | AWait::Agent { .. } => 300,
+            Wait::Running { .. } | Wait::Stopped { .. } | Wait::Agent { .. } => 300,
             // The fetch of user-data.sh alone may take two minutes.
-            AWait::Boot { .. } => 420,
+            Wait::Boot { .. } => 420,
             // Two good answers, and a load balancer that learns of the target first.
-            AWait::Healthy { .. } => 180,
-            AWait::Drained { .. } => DEREGISTRATION_DELAY.unsigned_abs() + 60,
+            Wait::Healthy { .. } => 180,
+            Wait::Drained { .. } => DEREGISTRATION_DELAY.unsigned_abs() + 60,
             // The daemon drains for 20 s, systemd waits for 30; EC2 sometimes takes minutes.
-            AWait::Gone { .. } => 600,
+            Wait::Gone { .. } => 600,
             // AWS says five minutes.
-            AWait::EndpointReady { .. } | AWait::EndpointGone { .. } => 600,
+            Wait::EndpointReady { .. } | Wait::EndpointGone { .. } => 600,
         };
         Duration::from_secs(seconds)
     }
@@ -128,13 +243,23 @@ impl Step {
     pub fn parts(&self) -> &'static [Part] {
         use Step::*;
         match self {
-            CreateRole { .. } | SetTrust { .. } | TagRole { .. } | PutPolicy { .. } | DeletePolicy { .. } | AttachPolicy { .. }
-            | DetachPolicy { .. } | DeleteRole { .. } => &[Part::Role],
+            CreateRole { .. }
+            | SetTrust { .. }
+            | TagRole { .. }
+            | PutPolicy { .. }
+            | DeletePolicy { .. }
+            | AttachPolicy { .. }
+            | DetachPolicy { .. }
+            | DeleteRole { .. } => &[Part::Role],
             CreateProfile { .. } | TagProfile { .. } | AddRole { .. } | RemoveRole { .. } | DeleteProfile { .. } => {
                 &[Part::Profile]
             }
             CreateGroup { .. } | Allow { .. } | Revoke { .. } | DeleteGroup { .. } => &[Part::Groups],
-            CreateTargetGroup { .. } | SetHealthCheck { .. } | SetAttributes { .. } | DeleteTargetGroup { .. } | Register { .. }
+            CreateTargetGroup { .. }
+            | SetHealthCheck { .. }
+            | SetAttributes { .. }
+            | DeleteTargetGroup { .. }
+            | Register { .. }
             | Deregister { .. } => &[Part::TargetGroup],
             TagBalancing { .. } => &[Part::TargetGroup, Part::Rules],
             // A target group that a rule names for the first time is used from then on.
@@ -327,7 +452,10 @@ impl Step {
                 ("key pair", "none".to_owned()),
                 (
                     "disk",
-                    format!("{} {VOLUME_GIB} GiB gp3, encrypted, deleted with the instance", run.root_device),
+                    format!(
+                        "{} {VOLUME_GIB} GiB gp3, encrypted, deleted with the instance",
+                        run.root_device
+                    ),
                 ),
                 ("runs", run.binary.clone()),
                 ("sha256", run.sha256.clone()),
@@ -358,24 +486,24 @@ impl Step {
 impl Wait {
     fn title(&self) -> String {
         match self {
-            AWait::Running { instance } => format!("wait until {instance} runs"),
-            AWait::Stopped { instance } => format!("wait until {instance} has stopped, to start it again"),
-            AWait::Agent { instance } => format!("wait until Systems Manager's agent on {instance} answers"),
-            AWait::Boot { instance } => format!("wait until bastiond on {instance} is healthy"),
-            AWait::Healthy { instance, ip } => format!("wait until the load balancer finds {instance} ({ip}) healthy"),
-            AWait::Drained { ip } => format!("wait until {ip} has no more requests"),
-            AWait::Gone { instance } => format!("wait until {instance} is gone"),
-            AWait::EndpointReady { id } => format!("wait until the endpoint {id} is ready"),
-            AWait::EndpointGone { id } => format!("wait until the endpoint {id} is gone"),
+            Wait::Running { instance } => format!("wait until {instance} runs"),
+            Wait::Stopped { instance } => format!("wait until {instance} has stopped, to start it again"),
+            Wait::Agent { instance } => format!("wait until Systems Manager's agent on {instance} answers"),
+            Wait::Boot { instance } => format!("wait until bastiond on {instance} is healthy"),
+            Wait::Healthy { instance, ip } => format!("wait until the load balancer finds {instance} ({ip}) healthy"),
+            Wait::Drained { ip } => format!("wait until {ip} has no more requests"),
+            Wait::Gone { instance } => format!("wait until {instance} is gone"),
+            Wait::EndpointReady { id } => format!("wait until the endpoint {id} is ready"),
+            Wait::EndpointGone { id } => format!("wait until the endpoint {id} is gone"),
         }
     }
 
     fn parts(&self) -> &'static [Part] {
         match self {
-            AWait::Running { .. } | AWait::Stopped { .. } | AWait::Agent { .. } | AWait::Gone { .. } => &[Part::Instances],
-            AWait::Boot { .. } => &[Part::Instances, Part::Parameters],
-            AWait::Healthy { .. } | AWait::Drained { .. } => &[Part::Instances, Part::TargetGroup],
-            AWait::EndpointReady { .. } | AWait::EndpointGone { .. } => &[Part::Endpoints],
+            Wait::Running { .. } | Wait::Stopped { .. } | Wait::Agent { .. } | Wait::Gone { .. } => &[Part::Instances],
+            Wait::Boot { .. } => &[Part::Instances, Part::Parameters],
+            Wait::Healthy { .. } | Wait::Drained { .. } => &[Part::Instances, Part::TargetGroup],
+            Wait::EndpointReady { .. } | Wait::EndpointGone { .. } => &[Part::Endpoints],
         }
     }
 }
@@ -391,7 +519,11 @@ fn shown(tags: &BTreeMap<String, String>) -> String {
 
 impl std::fmt::Display for GroupName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let whose = if self.shared { "the shared security group" } else { "the security group" };
+        let whose = if self.shared {
+            "the shared security group"
+        } else {
+            "the security group"
+        };
         if self.id.starts_with('<') {
             write!(f, "{whose} {}", self.name)
         } else {

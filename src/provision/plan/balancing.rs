@@ -29,15 +29,19 @@ impl Planner<'_> {
         let ours = &self.desired.facts.names.project;
         for rule in self.observed.rules.iter().filter(|rule| rule.listener == *listener) {
             let header = |condition: &super::super::observed::Condition| {
-                condition.header.as_deref().is_some_and(|header| header.eq_ignore_ascii_case(HEADER_DISPLAY))
+                condition
+                    .header
+                    .as_deref()
+                    .is_some_and(|header| header.eq_ignore_ascii_case(HEADER_DISPLAY))
             };
             let other = rule.tags.get(PROJECT).filter(|project| *project != ours);
             if let Some(other) = other.filter(|_| rule.conditions.iter().any(header)) {
-                return Err(
-                    Error::new(Exit::Conflict, format!("the listener already sends {HEADER_DISPLAY} to the bastion of the project {other:?}"))
-                        .because(format_args!("its rule {} matches every request with the header", rule.arn))
-                        .hint("share that project's bastion (tunnel.project_name), or use another listener"),
-                );
+                return Err(Error::new(
+                    Exit::Conflict,
+                    format!("the listener already sends {HEADER_DISPLAY} to the bastion of the project {other:?}"),
+                )
+                .because(format_args!("its rule {} matches every request with the header", rule.arn))
+                .hint("share that project's bastion (tunnel.project_name), or use another listener"));
             }
         }
         Ok(())

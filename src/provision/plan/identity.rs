@@ -19,21 +19,37 @@ impl Planner<'_> {
         } else {
             if !same(&found.trust, &desired.trust) {
                 let trust = desired.trust.clone();
-                self.step(Step::SetTrust { role: role.clone(), trust });
+                self.step(Step::SetTrust {
+                    role: role.clone(),
+                    trust,
+                });
             }
             if let Some(tags) = missing(&desired.tags, &found.tags) {
-                self.step(Step::TagRole { role: role.clone(), tags });
+                self.step(Step::TagRole {
+                    role: role.clone(),
+                    tags,
+                });
             }
         }
         if !found.attached.contains(&desired.managed_policy) {
             let policy = desired.managed_policy.clone();
-            self.step(Step::AttachPolicy { role: role.clone(), policy });
+            self.step(Step::AttachPolicy {
+                role: role.clone(),
+                policy,
+            });
         }
         for policy in found.attached.iter().filter(|policy| **policy != desired.managed_policy) {
             let policy = policy.clone();
-            self.step(Step::DetachPolicy { role: role.clone(), policy });
+            self.step(Step::DetachPolicy {
+                role: role.clone(),
+                policy,
+            });
         }
-        if found.inline.get(&names.policy).is_none_or(|policy| !same(policy, &desired.policy)) {
+        if found
+            .inline
+            .get(&names.policy)
+            .is_none_or(|policy| !same(policy, &desired.policy))
+        {
             self.step(Step::PutPolicy {
                 role: role.clone(),
                 policy: names.policy.clone(),
@@ -42,7 +58,10 @@ impl Planner<'_> {
         }
         for policy in found.inline.keys().filter(|policy| **policy != names.policy) {
             let policy = policy.clone();
-            self.step(Step::DeletePolicy { role: role.clone(), policy });
+            self.step(Step::DeletePolicy {
+                role: role.clone(),
+                policy,
+            });
         }
         self.profile(&role);
     }

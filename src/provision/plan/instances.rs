@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::names::{self, REVISION};
 use super::super::observed::{Boot, Instance};
-use super::super::step::{Wait, Run, Step, new};
+use super::super::step::{Run, Step, Wait, new};
 use super::{Aim, Planner, missing};
 
 /// What stands for the address of an instance that is not there yet.
@@ -32,7 +32,10 @@ impl Planner<'_> {
             Some(keeper) => self.keep_instance(keeper),
             None => self.run(),
         }
-        for old in sound.into_iter().filter(|instance| keeper.is_none_or(|keeper| keeper.id != instance.id)) {
+        for old in sound
+            .into_iter()
+            .filter(|instance| keeper.is_none_or(|keeper| keeper.id != instance.id))
+        {
             self.replace(old, keeper);
         }
         self.stale_targets();
@@ -105,7 +108,9 @@ impl Planner<'_> {
         let (desired, observed) = (self.desired, self.observed);
         let id = instance.id.clone();
         for shortcoming in self.shortcomings(instance) {
-            self.note(format!("{id}: {shortcoming}; only another instance has not: ephemwork bastion upgrade"));
+            self.note(format!(
+                "{id}: {shortcoming}; only another instance has not: ephemwork bastion upgrade"
+            ));
         }
         if instance.http_tokens != "required" || instance.hop_limit != 1 {
             self.step(Step::SetMetadata { instance: id.clone() });
@@ -134,7 +139,13 @@ impl Planner<'_> {
         let agent = running && observed.online(instance);
         let boot = observed.boot(&desired.facts.names, &id);
         let serves = self.serves(instance);
-        self.ready(&id, agent, serves, instance.private_ip.clone(), observed.target(instance).map(|target| target.state.as_str()));
+        self.ready(
+            &id,
+            agent,
+            serves,
+            instance.private_ip.clone(),
+            observed.target(instance).map(|target| target.state.as_str()),
+        );
         if let Some(Boot::Ready { host_key, .. }) = boot {
             let name = desired.facts.names.host_key();
             if !host_key.is_empty() && observed.parameters.get(&name) != Some(&host_key) {
@@ -177,7 +188,6 @@ impl Planner<'_> {
         let mut seen: Vec<&str> = observed.instances.iter().map(|instance| instance.id.as_str()).collect();
         seen.extend(observed.terminated.iter().map(String::as_str));
         seen.sort_unstable();
-        let group = observed.group(&facts.names.bastion, &facts.vpc);
         // EC2 answers a token that it knows with the first instance, terminated or not, so those that are gone count too.
         let token = names::revision(&[&facts.names.project, &facts.names.region, &desired.revision, &seen.join(" ")]);
         self.step(Step::Run(Box::new(Run {
@@ -185,7 +195,7 @@ impl Planner<'_> {
             image: facts.image.clone(),
             instance_type: facts.instance_type.clone(),
             subnet: facts.subnet.clone(),
-            group: group.map_or_else(|| new("group"), |group| group.id.clone()),
+            group: self.group_id(&facts.names.bastion),
             profile: facts.names.role.clone(),
             root_device: facts.root_device.clone(),
             user_data: desired.user_data.clone(),
@@ -233,7 +243,12 @@ impl Planner<'_> {
 
     fn stale_targets(&mut self) {
         let observed = self.observed;
-        let known = |ip: &str| observed.instances.iter().any(|instance| instance.private_ip.as_deref() == Some(ip));
+        let known = |ip: &str| {
+            observed
+                .instances
+                .iter()
+                .any(|instance| instance.private_ip.as_deref() == Some(ip))
+        };
         for target in observed.target_group.iter().flat_map(|group| &group.targets) {
             if !known(&target.ip) && target.state != "draining" && self.desired.facts.listener.is_some() {
                 self.deregister(target.ip.clone(), "no instance has this address");

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::desired::{EDGE_PORT, Eice, SSH_PORT};
 use super::super::observed::{Endpoint, Group, GroupRule, Traffic};
-use super::super::step::{Wait, GroupName, Step, new};
+use super::super::step::{GroupName, Step, Wait, new};
 use super::{Planner, missing};
 
+/// The port of AWS's own endpoints.
+const HTTPS: i64 = 443;
 /// The state of an endpoint that could not be made.
 const FAILED: &str = "create-failed";
 
@@ -41,7 +43,7 @@ impl Planner<'_> {
         self.balancer_may_reach(&bastion_id);
     }
 
-    fn group_id(&self, name: &str) -> String {
+    pub(super) fn group_id(&self, name: &str) -> String {
         let found = self.observed.group(name, &self.desired.facts.vpc);
         found.map_or_else(|| new(&format!("group {name}")), |group| group.id.clone())
     }
@@ -55,7 +57,7 @@ impl Planner<'_> {
         });
     }
 
-    /// Exactly this inbound. Outbound exactly `outbound`, or everything when that is empty.
+    /// Exactly this inbound. Outbound exactly `outbound`; when that is empty at least what S3 and Systems Manager need.
     fn rules_of(&mut self, name: &str, id: &str, inbound: &BTreeSet<Traffic>, outbound: &BTreeSet<Traffic>) {
         let group = GroupName {
             id: id.to_owned(),
@@ -81,10 +83,15 @@ impl Planner<'_> {
             },
             |found| found.rules,
         );
-        let everything = BTreeSet::from([Traffic::everything_out()]);
-        let wanted_out = if outbound.is_empty() { &everything } else { outbound };
+        let needed = BTreeSet::from([Traffic::to(HTTPS, "0.0.0.0/0")]);
+        let (wanted_out, exact) = if outbound.is_empty() {
+            (&needed, false)
+        } else {
+            (outbound, true)
+        };
         for traffic in inbound.iter().chain(wanted_out) {
-            if !rules.iter().any(|rule| rule.traffic == *traffic) {
+            let fits = |rule: &GroupRule| rule.traffic == *traffic || (!exact && traffic.out && rule.traffic.covers(traffic));
+            if !rules.iter().any(fits) {
                 self.step(Step::Allow {
                     group: group.clone(),
                     traffic: traffic.clone(),

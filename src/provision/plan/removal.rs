@@ -2,7 +2,7 @@
 
 use super::super::names::Names;
 use super::super::observed::{Observed, Rule};
-use super::super::step::{Wait, GroupName, Step};
+use super::super::step::{GroupName, Step, Wait};
 use super::Plan;
 use super::balancing::delete;
 use super::network::{of, revoke};
@@ -12,8 +12,7 @@ pub fn removal(names: &Names, observed: &Observed) -> Plan {
     let mut steps = Vec::new();
     let target_group = observed.target_group.as_ref();
     let own = |rule: &&Rule| {
-        rule.priority.is_some()
-            && (names.own(&rule.tags) || target_group.is_some_and(|group| rule.forwards.contains(&group.arn)))
+        rule.priority.is_some() && (names.own(&rule.tags) || target_group.is_some_and(|group| rule.forwards.contains(&group.arn)))
     };
     steps.extend(observed.rules.iter().filter(own).map(|rule| delete(rule, "the bastion goes")));
     steps.extend(target_group.map(|group| Step::DeleteTargetGroup {
@@ -26,7 +25,11 @@ pub fn removal(names: &Names, observed: &Observed) -> Plan {
             why: "the bastion goes; laptops are told".to_owned(),
         });
     }
-    let endpoints: Vec<_> = observed.endpoints.iter().filter(|endpoint| names.own(&endpoint.tags)).collect();
+    let endpoints: Vec<_> = observed
+        .endpoints
+        .iter()
+        .filter(|endpoint| names.own(&endpoint.tags))
+        .collect();
     for endpoint in endpoints.iter().filter(|endpoint| endpoint.state != "delete-in-progress") {
         let id = endpoint.id.clone();
         steps.push(Step::DeleteEndpoint { id });
@@ -42,7 +45,12 @@ pub fn removal(names: &Names, observed: &Observed) -> Plan {
     let mut notes = Vec::new();
     groups(names, observed, &mut steps, &mut notes);
     identity(names, observed, &mut steps);
-    steps.extend(observed.parameters.keys().map(|name| Step::DeleteParameter { name: name.clone() }));
+    steps.extend(
+        observed
+            .parameters
+            .keys()
+            .map(|name| Step::DeleteParameter { name: name.clone() }),
+    );
     Plan {
         steps,
         notes,
@@ -57,7 +65,11 @@ fn groups(names: &Names, observed: &Observed, steps: &mut Vec<Step>, notes: &mut
             shared: true,
             ..of(group)
         };
-        for rule in group.rules.iter().filter(|rule| names.own(&rule.tags) || ours(&rule.traffic.peer)) {
+        for rule in group
+            .rules
+            .iter()
+            .filter(|rule| names.own(&rule.tags) || ours(&rule.traffic.peer))
+        {
             if names.own(&rule.tags) {
                 steps.push(revoke(&name, rule));
             } else {

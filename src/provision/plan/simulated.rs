@@ -2,7 +2,7 @@
 
 use super::super::desired::{DEREGISTRATION_DELAY, Desired, HEALTH_INTERVAL, HEALTH_PATH};
 use super::super::observed::*;
-use super::super::step::{Wait, Run, Step};
+use super::super::step::{Run, Step, Wait};
 
 /// What the step does to the account.
 pub(crate) fn carry_out(step: &Step, desired: &Desired, observed: &mut Observed) {
@@ -59,7 +59,9 @@ pub(crate) fn carry_out(step: &Step, desired: &Desired, observed: &mut Observed)
         Step::Allow { group, traffic, tags } => {
             let found = any_group(observed, &group.id);
             assert!(found.rules.iter().all(|rule| rule.traffic != *traffic));
-            found.rules.push(rule(&format!("sgr-{}", found.rules.len()), traffic.clone(), tags.clone()));
+            found
+                .rules
+                .push(rule(&format!("sgr-{}", found.rules.len()), traffic.clone(), tags.clone()));
         }
         Step::Revoke { group, rule, .. } => any_group(observed, &group.id).rules.retain(|one| one.id != *rule),
         Step::DeleteGroup { group } => {
@@ -117,7 +119,12 @@ pub(crate) fn carry_out(step: &Step, desired: &Desired, observed: &mut Observed)
             target_group,
             tags,
         } => {
-            assert!(observed.rules.iter().all(|other| other.priority != Some(*priority) || other.listener != *listener));
+            assert!(
+                observed
+                    .rules
+                    .iter()
+                    .all(|other| other.priority != Some(*priority) || other.listener != *listener)
+            );
             observed.rules.push(Rule {
                 arn: format!("arn:rule/{priority}"),
                 listener: listener.clone(),
@@ -190,7 +197,12 @@ fn come_true(wait: &Wait, desired: &Desired, observed: &mut Observed) {
             assert!(observed.rules.iter().any(|rule| rule.forwards.contains(arn)), "unused");
             target(observed, ip).state = "healthy".to_owned();
         }
-        Wait::Drained { ip } => observed.target_group.as_mut().unwrap().targets.retain(|target| target.ip != *ip),
+        Wait::Drained { ip } => observed
+            .target_group
+            .as_mut()
+            .unwrap()
+            .targets
+            .retain(|target| target.ip != *ip),
         Wait::Gone { instance } => {
             let state = one(observed, instance).state.clone();
             assert_eq!(state, "shutting-down");
@@ -288,47 +300,144 @@ pub(crate) fn every_step() -> Vec<Step> {
     let (trust, tags) = (serde_json::Value::Null, Tags::new());
     let (role, policy, profile) = (text(), text(), text());
     vec![
-        Step::CreateRole { role: role.clone(), trust: trust.clone(), tags: tags.clone() },
-        Step::SetTrust { role: role.clone(), trust: trust.clone() },
-        Step::TagRole { role: role.clone(), tags: tags.clone() },
-        Step::PutPolicy { role: role.clone(), policy: policy.clone(), document: trust },
-        Step::DeletePolicy { role: role.clone(), policy: policy.clone() },
-        Step::AttachPolicy { role: role.clone(), policy: policy.clone() },
-        Step::DetachPolicy { role: role.clone(), policy },
+        Step::CreateRole {
+            role: role.clone(),
+            trust: trust.clone(),
+            tags: tags.clone(),
+        },
+        Step::SetTrust {
+            role: role.clone(),
+            trust: trust.clone(),
+        },
+        Step::TagRole {
+            role: role.clone(),
+            tags: tags.clone(),
+        },
+        Step::PutPolicy {
+            role: role.clone(),
+            policy: policy.clone(),
+            document: trust,
+        },
+        Step::DeletePolicy {
+            role: role.clone(),
+            policy: policy.clone(),
+        },
+        Step::AttachPolicy {
+            role: role.clone(),
+            policy: policy.clone(),
+        },
+        Step::DetachPolicy {
+            role: role.clone(),
+            policy,
+        },
         Step::DeleteRole { role: role.clone() },
-        Step::CreateProfile { profile: profile.clone(), tags: tags.clone() },
-        Step::TagProfile { profile: profile.clone(), tags: tags.clone() },
-        Step::AddRole { profile: profile.clone(), role: role.clone() },
-        Step::RemoveRole { profile: profile.clone(), role },
-        Step::DeleteProfile { profile: profile.clone() },
-        Step::CreateGroup { name: text(), vpc: text(), purpose: "", tags: tags.clone() },
+        Step::CreateProfile {
+            profile: profile.clone(),
+            tags: tags.clone(),
+        },
+        Step::TagProfile {
+            profile: profile.clone(),
+            tags: tags.clone(),
+        },
+        Step::AddRole {
+            profile: profile.clone(),
+            role: role.clone(),
+        },
+        Step::RemoveRole {
+            profile: profile.clone(),
+            role,
+        },
+        Step::DeleteProfile {
+            profile: profile.clone(),
+        },
+        Step::CreateGroup {
+            name: text(),
+            vpc: text(),
+            purpose: "",
+            tags: tags.clone(),
+        },
         group(true),
         group(false),
         revoke(true),
         revoke(false),
         Step::DeleteGroup { group: name },
-        Step::CreateTargetGroup { name: text(), vpc: text(), tags: tags.clone() },
+        Step::CreateTargetGroup {
+            name: text(),
+            vpc: text(),
+            tags: tags.clone(),
+        },
         Step::SetHealthCheck { target_group: text() },
         Step::SetAttributes { target_group: text() },
-        Step::TagBalancing { arn: text(), tags: tags.clone() },
-        Step::DeleteTargetGroup { arn: text(), name: text() },
-        Step::Register { target_group: text(), ip: text(), instance: text() },
-        Step::Deregister { target_group: text(), ip: text(), why: text() },
-        Step::CreateRule { listener: text(), priority: 1, rule: rule.clone(), target_group: text(), tags: tags.clone() },
-        Step::ModifyRule { arn: text(), priority: 1, rule, target_group: text() },
-        Step::DeleteRule { arn: text(), priority: 1, why: text() },
-        Step::CreateEndpoint { subnet: text(), group: text(), tags: tags.clone() },
+        Step::TagBalancing {
+            arn: text(),
+            tags: tags.clone(),
+        },
+        Step::DeleteTargetGroup {
+            arn: text(),
+            name: text(),
+        },
+        Step::Register {
+            target_group: text(),
+            ip: text(),
+            instance: text(),
+        },
+        Step::Deregister {
+            target_group: text(),
+            ip: text(),
+            why: text(),
+        },
+        Step::CreateRule {
+            listener: text(),
+            priority: 1,
+            rule: rule.clone(),
+            target_group: text(),
+            tags: tags.clone(),
+        },
+        Step::ModifyRule {
+            arn: text(),
+            priority: 1,
+            rule,
+            target_group: text(),
+        },
+        Step::DeleteRule {
+            arn: text(),
+            priority: 1,
+            why: text(),
+        },
+        Step::CreateEndpoint {
+            subnet: text(),
+            group: text(),
+            tags: tags.clone(),
+        },
         Step::DeleteEndpoint { id: text() },
         Step::Run(Box::new(Run {
-            token: text(), image: text(), instance_type: text(), subnet: text(), group: text(), profile: text(), root_device: text(),
-            user_data: text(), tags: tags.clone(), binary: text(), sha256: text(),
+            token: text(),
+            image: text(),
+            instance_type: text(),
+            subnet: text(),
+            group: text(),
+            profile: text(),
+            root_device: text(),
+            user_data: text(),
+            tags: tags.clone(),
+            binary: text(),
+            sha256: text(),
         })),
         Step::Start { instance: text() },
         Step::SetMetadata { instance: text() },
-        Step::Associate { instance: text(), profile },
-        Step::Terminate { instance: text(), why: text() },
+        Step::Associate {
+            instance: text(),
+            profile,
+        },
+        Step::Terminate {
+            instance: text(),
+            why: text(),
+        },
         Step::Tag { id: text(), tags },
-        Step::PutParameter { name: text(), value: text() },
+        Step::PutParameter {
+            name: text(),
+            value: text(),
+        },
         Step::DeleteParameter { name: text() },
         Step::Await(Wait::Boot { instance: text() }),
     ]

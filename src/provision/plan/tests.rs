@@ -68,9 +68,12 @@ fn titles(plan: &Plan) -> Vec<String> {
 
 #[test]
 fn from_nothing() {
-    let plan = towards(&with(|_| ()), &account(), Aim::Bastion, Patience::Wait).unwrap();
+    let desired = with(|_| ());
+    let plan = towards(&desired, &account(), Aim::Bastion, Patience::Wait).unwrap();
     let expected = include_str!("../../../tests/it/snapshots/bastion-from-nothing.txt");
-    assert_eq!(text(&plan, false), expected, "\n{}", text(&plan, false));
+    // It follows from the user data, which may change.
+    let found = text(&plan, false).replace(&desired.revision, "REVISION");
+    assert_eq!(found, expected, "\n{found}");
 }
 
 #[test]
@@ -97,7 +100,7 @@ fn drifts() {
         drift(&mut drifted);
         let plan = towards(&desired, &drifted, Aim::Bastion, Patience::Wait).unwrap();
         assert_eq!(titles(&plan), expected);
-        assert!(plan.repairs);
+        assert_eq!(plan.repairs, !drifted.instances.is_empty());
         let repaired = carry_through(&desired, drifted, Aim::Bastion);
         let plan = towards(&desired, &repaired, Aim::Bastion, Patience::Wait).unwrap();
         assert_eq!(plan.steps, [], "after {expected:?}");
@@ -112,22 +115,39 @@ fn drifts() {
         &[&format!("attach {policy} to the role {role}")],
     );
     check(
-        |seen| drop(seen.role.as_mut().unwrap().attached.insert("arn:aws:iam::aws:policy/AdministratorAccess".to_owned())),
-        &[&format!("detach arn:aws:iam::aws:policy/AdministratorAccess from the role {role}")],
+        |seen| {
+            seen.role
+                .as_mut()
+                .unwrap()
+                .attached
+                .insert("arn:aws:iam::aws:policy/AdministratorAccess".to_owned());
+        },
+        &[&format!(
+            "detach arn:aws:iam::aws:policy/AdministratorAccess from the role {role}"
+        )],
     );
     check(
         |seen| seen.role.as_mut().unwrap().inline.clear(),
         &[&format!("write the policy ephemwork-bastion of the role {role}")],
     );
     check(
-        |seen| drop(seen.role.as_mut().unwrap().inline.insert("more".to_owned(), serde_json::json!({}))),
+        |seen| {
+            seen.role
+                .as_mut()
+                .unwrap()
+                .inline
+                .insert("more".to_owned(), serde_json::json!({}));
+        },
         &[&format!("delete the policy more of the role {role}")],
     );
     check(
         |seen| seen.role.as_mut().unwrap().trust = serde_json::json!({}),
         &[&format!("let only EC2 assume the role {role}")],
     );
-    check(|seen| seen.role.as_mut().unwrap().tags.clear(), &[&format!("tag the role {role}")]);
+    check(
+        |seen| seen.role.as_mut().unwrap().tags.clear(),
+        &[&format!("tag the role {role}")],
+    );
     check(
         |seen| seen.profile.as_mut().unwrap().roles.clear(),
         &[&format!("put the role {role} into the instance profile {role}")],
@@ -156,7 +176,7 @@ fn drifts() {
     );
     check(
         |seen| seen.groups[0].rules.retain(|rule| !rule.traffic.out),
-        &[&format!("allow everything to 0.0.0.0/0 in {group}")],
+        &[&format!("allow tcp/443 to 0.0.0.0/0 in {group}")],
     );
     check(
         |seen| seen.shared[0].rules.clear(),
@@ -169,7 +189,14 @@ fn drifts() {
         &["create listener rule 1: requests with the header"],
     );
     check(
-        |seen| seen.rules.iter_mut().find(|rule| rule.priority == Some(3)).unwrap().conditions.clear(),
+        |seen| {
+            seen.rules
+                .iter_mut()
+                .find(|rule| rule.priority == Some(3))
+                .unwrap()
+                .conditions
+                .clear()
+        },
         &["repair listener rule 3: CORS preflights that announce the header"],
     );
     check(
@@ -218,7 +245,11 @@ fn drifts() {
     // The instance.
     check(
         |seen| seen.instances[0].state = "stopped".to_owned(),
-        &["start i-1", "wait until i-1 runs", "wait until Systems Manager's agent on i-1 answers"],
+        &[
+            "start i-1",
+            "wait until i-1 runs",
+            "wait until Systems Manager's agent on i-1 answers",
+        ],
     );
     check(
         |seen| seen.instances[0].hop_limit = 2,
@@ -247,7 +278,10 @@ fn drifts() {
         ],
     );
     check(
-        |seen| drop(seen.parameters.insert("/ephemwork/shop/host-key".to_owned(), "another".to_owned())),
+        |seen| {
+            seen.parameters
+                .insert("/ephemwork/shop/host-key".to_owned(), "another".to_owned());
+        },
         &["write the SSM parameter /ephemwork/shop/host-key"],
     );
     check(
@@ -279,7 +313,12 @@ fn an_upgrade_replaces_the_instance_and_keeps_it_until_the_new_one_is_healthy() 
     assert_eq!(towards(&new, &before, Aim::Bastion, Patience::Wait).unwrap().steps, []);
     let mut observed = before.clone();
     let mut done = Vec::new();
-    while let Some(first) = towards(&new, &observed, Aim::Upgrade, Patience::Wait).unwrap().steps.first().cloned() {
+    while let Some(first) = towards(&new, &observed, Aim::Upgrade, Patience::Wait)
+        .unwrap()
+        .steps
+        .first()
+        .cloned()
+    {
         done.push(first.title());
         let healthy = |observed: &Observed| {
             let group = observed.target_group.as_ref().unwrap();
@@ -302,8 +341,8 @@ fn an_upgrade_replaces_the_instance_and_keeps_it_until_the_new_one_is_healthy() 
             "take the target 10.0.0.1 out: i-2 has taken over",
             "wait until 10.0.0.1 has no more requests",
             "terminate i-1: i-2 has taken over; laptops are told to move",
-            "delete the SSM parameter /ephemwork/shop/boot/i-1",
             "wait until i-1 is gone",
+            "delete the SSM parameter /ephemwork/shop/boot/i-1",
         ]
     );
 }
@@ -336,7 +375,11 @@ fn whatever_was_cut_is_removed_wholly_and_nothing_else() {
         for cut in 0..40 {
             let mut observed = account();
             for _ in 0..cut {
-                if let Some(first) = towards(&desired, &observed, Aim::Bastion, Patience::Wait).unwrap().steps.first() {
+                if let Some(first) = towards(&desired, &observed, Aim::Bastion, Patience::Wait)
+                    .unwrap()
+                    .steps
+                    .first()
+                {
                     carry_out(first, &desired, &mut observed);
                 }
             }
