@@ -13,6 +13,8 @@ mod refused;
 mod xml;
 
 pub mod ec2;
+pub mod elbv2;
+pub mod iam;
 pub mod sts;
 
 use std::sync::Arc;
