@@ -70,7 +70,10 @@ impl Form {
             method: Method::POST,
             path: "/".to_owned(),
             query: Vec::new(),
-            headers: vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8".to_owned())],
+            headers: vec![(
+                "content-type".into(),
+                "application/x-www-form-urlencoded; charset=utf-8".to_owned(),
+            )],
             body: Bytes::from(self.0),
         }
     }
