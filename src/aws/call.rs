@@ -1,5 +1,6 @@
 //! What one operation of one service is: a request that can be built, and an answer that can be read. Nothing here sends.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -69,7 +70,7 @@ impl Service {
 }
 
 /// A request without a place: what the client adds is the endpoint, the signature and its own headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Ask {
     /// The method.
     pub method: Method,
@@ -78,13 +79,27 @@ pub struct Ask {
     /// The query, not encoded yet.
     pub query: Vec<(String, String)>,
     /// Headers: names in lower case.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body.
     pub body: Bytes,
 }
 
-/// An answer of the 2xx kind, whole.
-#[derive(Clone, Debug)]
+impl Ask {
+    /// Adds a header.
+    pub(crate) fn header(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.headers.push((name.into(), value.into()));
+    }
+}
+
+impl fmt::Debug for Ask {
+    /// Without the body, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ask({} {}, {} bytes)", self.method, self.path, self.body.len())
+    }
+}
+
+/// An answer, whole.
+#[derive(Clone)]
 pub struct Reply {
     /// The status.
     pub status: u16,
@@ -92,6 +107,13 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Reply {
+    /// Without the body, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({}, {} bytes)", self.status, self.body.len())
+    }
 }
 
 /// An answer that does not say what it must: not even a broken one may end the program.

@@ -306,7 +306,7 @@ fn request(path: &str, ask: Ask) -> Result<HttpRequest, BoxError> {
         .uri(path)
         .header("user-agent", concat!("ephemwork/", env!("CARGO_PKG_VERSION")));
     for (name, value) in ask.headers {
-        request = request.header(name, value);
+        request = request.header(name.as_ref(), value);
     }
     if !ask.body.is_empty() {
         request = request.header("content-length", ask.body.len());

@@ -7,12 +7,17 @@ mod call;
 mod client;
 mod credentials;
 mod failure;
+mod json;
 mod partition;
 mod query;
 mod refused;
 mod xml;
 
 pub mod ec2;
+pub mod elbv2;
+pub mod iam;
+pub mod s3;
+pub mod ssm;
 pub mod sts;
 
 use std::sync::Arc;

@@ -24,6 +24,11 @@ pub(crate) fn read<T>(body: &[u8], read: impl FnOnce(Element<'_, '_>) -> Result<
     read(Element(document.root_element()))
 }
 
+/// A text as it may stand in an element.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// One element.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'d, 'i>(Node<'d, 'i>);

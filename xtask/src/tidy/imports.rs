@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "aws/elbv2",
     "aws/failure",
     "aws/iam",
+    "aws/json",
     "aws/partition",
     "aws/query",
     "aws/refused",
