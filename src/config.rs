@@ -117,8 +117,8 @@ pub struct BastionConfig {
     pub binary: Option<S3Uri>,
     /// `listener_arn`: where the rules are made; without it the team makes them.
     pub listener_arn: Option<ListenerArn>,
-    /// `eice`: whether an EC2 Instance Connect Endpoint may reach the bastion's SSH.
-    pub eice: bool,
+    /// `eice`: whether an EC2 Instance Connect Endpoint may reach the bastion's SSH; what is there stays when absent.
+    pub eice: Option<bool>,
     /// `expected_account_id`: nothing is written in another account.
     pub expected_account_id: Option<String>,
 }
