@@ -22,7 +22,7 @@ pub(crate) use flat::flat;
 pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
-use read::is_region;
+pub(crate) use read::is_region;
 pub use url::{BadUrl, Scheme, StagingUrl};
 
 use crate::name::Service;

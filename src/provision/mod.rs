@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod binary;
+pub mod command;
 pub mod converge;
 pub mod cost;
 pub mod desired;
@@ -15,5 +16,7 @@ pub mod plan;
 pub mod read;
 pub mod rights;
 pub mod settle;
+pub mod snippet;
+pub mod status;
 pub mod step;
 pub mod wanted;
