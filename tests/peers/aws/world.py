@@ -16,6 +16,7 @@ import faults
 import habits
 import managing
 import models
+import rules
 import settling
 import signature
 from account import Account
@@ -195,6 +196,7 @@ class World:
         if call.params.get("DryRun"):
             raise Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         self.state.visibility.check(call)
+        rules.check(self, call)
         page = habits.Page(call, self.habits["page"])
         data = HANDLERS.get(call.name, World.pass_on)(self, call, page.params)
         self.state.visibility.made(call, data, self.habits["visibility"])

@@ -110,6 +110,37 @@ def launches():
     clean()
 
 
+def documented_rules():
+    """What AWS refuses though its models do not say so."""
+    made = fresh()
+    ec2, elb, ssm = client("ec2"), client("elbv2"), client("ssm")
+    ask = dict(GroupName="g", VpcId=made["vpc"])
+    refused("InvalidParameterValue", ec2.create_security_group, Description="the team's own", **ask)
+    refused("InvalidParameterValue", ec2.create_security_group, Description="d", **(ask | {"GroupName": "sg-g"}))
+    group = ec2.create_security_group(Description="d", **ask)["GroupId"]
+    pair = [{"GroupId": made["alb_group"], "Description": "ALB → bastion"}]
+    rule = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": pair}]
+    refused("InvalidParameterValue", ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=rule)
+    refused("InvalidParameterValue", ec2.create_tags, Resources=[group], Tags=[{"Key": "aws:x", "Value": "y"}])
+    instance = dict(ImageId="ami-0123456789abcdef0", InstanceType="t4g.nano", MinCount=1, MaxCount=1)
+    refused("InvalidParameterValue", ec2.run_instances, ClientToken="t" * 65, **instance)
+    has = {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "X", "Values": list("abcdef")}}
+    forward = [{"Type": "forward", "TargetGroupArn": made["target_group"]}]
+    many = dict(ListenerArn=made["listener"], Priority=7, Conditions=[has], Actions=forward)
+    refused("ValidationError", elb.create_rule, **many)
+    inside, outside = {"Id": "10.20.0.9", "Port": 80}, {"Id": "10.99.0.9", "Port": 80}
+    for target in (inside | {"AvailabilityZone": "all"}, outside, {"Id": "i-0123456789abcdef0"}):
+        refused("ValidationError", elb.register_targets, TargetGroupArn=made["target_group"], Targets=[target])
+    both = [inside, outside | {"AvailabilityZone": "all"}]
+    elb.register_targets(TargetGroupArn=made["target_group"], Targets=both)
+    long = dict(Protocol="HTTP", Port=80, VpcId=made["vpc"], TargetType="ip")
+    refused("ValidationError", elb.create_target_group, Name="t" * 33, **long)
+    refused("ValidationError", elb.create_target_group, Name="-t", **long)
+    tags = [{"Key": "a", "Value": "b"}]
+    refused("ValidationException", ssm.put_parameter, Name="/p", Value="v", Type="String", Overwrite=True, Tags=tags)
+    clean()
+
+
 def pages():
     made = fresh(page=2)
     ec2, iam, elb, ssm = client("ec2"), client("iam"), client("elbv2"), client("ssm")
@@ -235,6 +266,7 @@ if __name__ == "__main__":
             visibility_of_instances,
             propagation,
             launches,
+            documented_rules,
             pages,
             throttling,
             faults_in_every_protocol,
