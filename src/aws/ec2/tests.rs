@@ -1,0 +1,1 @@
+//! EC2 as it is heard and spoken.

@@ -1,0 +1,1 @@
+//! Elastic Load Balancing as it is heard and spoken.

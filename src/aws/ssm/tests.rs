@@ -1,0 +1,1 @@
+//! Systems Manager as it is heard and spoken.
