@@ -38,6 +38,16 @@ fn accepts_what_boto3_sends() {
     selftest("accepts");
 }
 
+#[test]
+fn refuses_what_aws_would_refuse() {
+    selftest("refuses");
+}
+
+#[test]
+fn has_the_habits_of_aws() {
+    selftest("habits");
+}
+
 /// One call by boto3 with one try: its answer, or AWS's error code, or the name of botocore's own error.
 #[track_caller]
 fn ask(world: &AwsWorld, service: &str, operation: &str, params: &Value) -> Result<Value, String> {

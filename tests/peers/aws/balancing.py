@@ -29,7 +29,11 @@ def target_health(world, call, params):
         if health is None and not used:
             health = ("unused", *REASONS["unused"])
         elif health is None:
-            ready = world.habits["target"] and alive(world, call, target["Id"]) and state.targets.look(key, world.habits["target_after"])
+            ready = (
+                world.habits["target"]
+                and alive(world, call, target["Id"])
+                and state.targets.look(key, world.habits["target_after"])
+            )
             health = ("healthy", None, None) if ready else ("initial", *REASONS["initial"])
         found.append(described(target, health))
     for key in list(state.draining):
@@ -45,7 +49,11 @@ def target_health(world, call, params):
     wanted = params.get("Targets")
     if wanted:
         ids = {(each["Id"], each.get("Port")) for each in wanted}
-        known = [each for each in found if (each["Target"]["Id"], each["Target"].get("Port")) in ids or (each["Target"]["Id"], None) in ids]
+        known = [
+            each
+            for each in found
+            if (each["Target"]["Id"], each["Target"].get("Port")) in ids or (each["Target"]["Id"], None) in ids
+        ]
         missing = {identity for identity, _ in ids} - {each["Target"]["Id"] for each in known}
         text = ("unused", "Target.NotRegistered", "Target is not registered to the target group")
         found = known + [described({"Id": identity}, text) for identity in sorted(missing)]
@@ -59,7 +67,11 @@ def described(target, health):
 
 
 def in_use(world, call, group):
-    return bool(world.pass_on(call, {"TargetGroupArns": [group]}, "DescribeTargetGroups")["TargetGroups"][0].get("LoadBalancerArns"))
+    return bool(
+        world.pass_on(call, {"TargetGroupArns": [group]}, "DescribeTargetGroups")["TargetGroups"][0].get(
+            "LoadBalancerArns"
+        )
+    )
 
 
 def alive(world, call, identity):
@@ -112,7 +124,9 @@ def create_group(world, call, params):
         return data
     if world.state.asked_groups.get(found["TargetGroupArn"]) == without_tags(params):
         return {"TargetGroups": [found]}
-    raise Refusal("DuplicateTargetGroupName", f"A target group with the same name '{name}' exists, but with different settings")
+    raise Refusal(
+        "DuplicateTargetGroupName", f"A target group with the same name '{name}' exists, but with different settings"
+    )
 
 
 def without_tags(params):

@@ -46,7 +46,12 @@ def string(value, shape, where):
 
 def matches(pattern, value):
     """AWS's patterns are Java's; one that Python cannot read is passed over."""
-    for class_, python in (("\\p{L}\\p{Z}\\p{N}", "\\w\\s"), ("\\p{L}", "^\\W\\d_"), ("\\p{Z}", "\\s"), ("\\p{N}", "\\d")):
+    for class_, python in (
+        ("\\p{L}\\p{Z}\\p{N}", "\\w\\s"),
+        ("\\p{L}", "^\\W\\d_"),
+        ("\\p{Z}", "\\s"),
+        ("\\p{N}", "\\d"),
+    ):
         pattern = pattern.replace(class_, python)
     try:
         return re.fullmatch(pattern, value, re.DOTALL) is not None

@@ -17,7 +17,10 @@ def run_instances(world, call, params):
     if token is not None and (region, token) in world.state.tokens:
         asked, identities, kept = world.state.tokens[region, token]
         if asked != repr(params):
-            raise Refusal("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+            raise Refusal(
+                "IdempotentParameterMismatch",
+                "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+            )
         found = world.pass_on(call, {"InstanceIds": identities}, "DescribeInstances")["Reservations"]
         return found[0] if found else kept
     check_launch(world, call, params)
@@ -64,22 +67,35 @@ def check_launch(world, call, params):
             raise Refusal("InvalidParameterValue", "User data is limited to 16384 bytes")
     kind = params.get("InstanceType", "m1.small")
     types = world.pass_on(call, {"InstanceTypes": [kind]}, "DescribeInstanceTypes")["InstanceTypes"]
-    images = world.pass_on(call, {"ImageIds": [params["ImageId"]]}, "DescribeImages")["Images"] if "ImageId" in params else []
+    images = (
+        world.pass_on(call, {"ImageIds": [params["ImageId"]]}, "DescribeImages")["Images"]
+        if "ImageId" in params
+        else []
+    )
     for image in images:
         fits = [each for one in types for each in one["ProcessorInfo"]["SupportedArchitectures"]]
         if image["Architecture"] not in fits:
-            text = f"The architecture '{','.join(fits)}' of the specified instance type does not match the architecture '{image['Architecture']}' of the specified AMI."
+            text = (
+                f"The architecture '{','.join(fits)}' of the specified instance type does not match the architecture "
+                f"'{image['Architecture']}' of the specified AMI."
+            )
             raise Refusal("InvalidParameterValue", text)
     interfaces = params.get("NetworkInterfaces", [])
     if interfaces and (params.get("SubnetId") or params.get("SecurityGroupIds")):
-        raise Refusal("InvalidParameterCombination", "Network interfaces and an instance-level subnet ID or security groups may not be specified on the same request")
+        raise Refusal(
+            "InvalidParameterCombination",
+            "Network interfaces and an instance-level subnet ID or security groups may not be specified on the same request",
+        )
     groups = [each for one in [params, *interfaces] for each in one.get("SecurityGroupIds", one.get("Groups", []))]
     subnets = [each["SubnetId"] for each in [params, *interfaces] if each.get("SubnetId")]
     if groups and subnets:
         vpc = world.pass_on(call, {"SubnetIds": subnets[:1]}, "DescribeSubnets")["Subnets"][0]["VpcId"]
         for group in world.pass_on(call, {"GroupIds": groups}, "DescribeSecurityGroups")["SecurityGroups"]:
             if group["VpcId"] != vpc:
-                raise Refusal("InvalidParameter", f"Security group {group['GroupId']} and subnet {subnets[0]} belong to different networks.")
+                raise Refusal(
+                    "InvalidParameter",
+                    f"Security group {group['GroupId']} and subnet {subnets[0]} belong to different networks.",
+                )
 
 
 def known_profile(world, call, profile):
@@ -151,10 +167,15 @@ def delete_group(world, call, params):
     world.pass_on(call, {"GroupIds": [group]}, "DescribeSecurityGroups")
     users = world.state.instances.holds(call.region, group)
     wanted = {"Filters": [{"Name": "group-id", "Values": [group]}]}
-    users += [each["NetworkInterfaceId"] for each in world.pass_on(call, wanted, "DescribeNetworkInterfaces")["NetworkInterfaces"]]
+    users += [
+        each["NetworkInterfaceId"]
+        for each in world.pass_on(call, wanted, "DescribeNetworkInterfaces")["NetworkInterfaces"]
+    ]
     for each in world.pass_on(call, {}, "DescribeSecurityGroups")["SecurityGroups"]:
         rules = each["IpPermissions"] + each["IpPermissionsEgress"]
-        if each["GroupId"] != group and any(pair.get("GroupId") == group for rule in rules for pair in rule["UserIdGroupPairs"]):
+        if each["GroupId"] != group and any(
+            pair.get("GroupId") == group for rule in rules for pair in rule["UserIdGroupPairs"]
+        ):
             users.append(each["GroupId"])
     for balancer in world.account.call("elbv2", call.region, "DescribeLoadBalancers")["LoadBalancers"]:
         if group in balancer.get("SecurityGroups", []):
@@ -177,7 +198,8 @@ def authorize(world, call, params):
         asked = [peer for rule in params.get("IpPermissions", []) for peer in peers(rule)]
         for peer in asked:
             if peer in known or asked.count(peer) > 1:
-                text = f'the specified rule "peer: {peer[3]}, {peer[0].upper()}, from port: {peer[1]}, to port: {peer[2]}, ALLOW" already exists'
+                named = f"peer: {peer[3]}, {peer[0].upper()}, from port: {peer[1]}, to port: {peer[2]}, ALLOW"
+                text = f'the specified rule "{named}" already exists'
                 raise Refusal("InvalidPermission.Duplicate", text)
     return world.pass_on(call, params)
 
@@ -185,7 +207,12 @@ def authorize(world, call, params):
 def peers(rule):
     """One (protocol, from, to, peer) for each peer of a permission."""
     base = (rule.get("IpProtocol"), rule.get("FromPort"), rule.get("ToPort"))
-    for member, key in (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"), ("UserIdGroupPairs", "GroupId"), ("PrefixListIds", "PrefixListId")):
+    for member, key in (
+        ("IpRanges", "CidrIp"),
+        ("Ipv6Ranges", "CidrIpv6"),
+        ("UserIdGroupPairs", "GroupId"),
+        ("PrefixListIds", "PrefixListId"),
+    ):
         for each in rule.get(member) or []:
             yield (*base, each.get(key))
 
@@ -206,7 +233,10 @@ def create_endpoint(world, call, params):
             return {"InstanceConnectEndpoint": each["data"], "ClientToken": token}
     subnet = world.pass_on(call, {"SubnetIds": [params["SubnetId"]]}, "DescribeSubnets")["Subnets"][0]
     if any(each["data"]["VpcId"] == subnet["VpcId"] for each in store.values()):
-        raise Refusal("InstanceConnectEndpointLimitExceeded", "The maximum number of instance connect endpoints for this VPC has been reached.")
+        raise Refusal(
+            "InstanceConnectEndpointLimitExceeded",
+            "The maximum number of instance connect endpoints for this VPC has been reached.",
+        )
     groups = params.get("SecurityGroupIds")
     interface = {"SubnetId": params["SubnetId"], "Description": "EC2 Instance Connect Endpoint", "Groups": groups}
     interface = {key: value for key, value in interface.items() if value is not None}
@@ -248,7 +278,10 @@ def describe_endpoints(world, call, params):
     found = []
     for data in mine.values():
         tags = {tag["Key"]: tag["Value"] for tag in data["Tags"]}
-        fits = not params.get("InstanceConnectEndpointIds") or data["InstanceConnectEndpointId"] in params["InstanceConnectEndpointIds"]
+        fits = (
+            not params.get("InstanceConnectEndpointIds")
+            or data["InstanceConnectEndpointId"] in params["InstanceConnectEndpointIds"]
+        )
         for each in params.get("Filters", []):
             name = each["Name"]
             if name in names:
@@ -274,7 +307,9 @@ def delete_endpoint(world, call, params):
 
 
 def unknown_endpoint(identity):
-    return Refusal("InvalidInstanceConnectEndpointId.NotFound", f"The instance connect endpoint ID '{identity}' does not exist")
+    return Refusal(
+        "InvalidInstanceConnectEndpointId.NotFound", f"The instance connect endpoint ID '{identity}' does not exist"
+    )
 
 
 def create_tags(world, call, params):

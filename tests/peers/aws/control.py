@@ -22,7 +22,7 @@ def answer(world, request):
         return said(200, function(world, given))
     except Refusal as refusal:
         return said(400, {"error": str(refusal)})
-    except (ValueError, KeyError, TypeError) as why:
+    except Exception as why:
         return said(400, {"error": f"{type(why).__name__}: {why}"})
 
 

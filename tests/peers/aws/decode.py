@@ -45,7 +45,9 @@ def scalar(text, shape, where, problems):
 
 def form(request, call, version):
     """Action=...&Version=...&Name.1.Part=..."""
-    fields = urllib.parse.parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True, strict_parsing=False)
+    fields = urllib.parse.parse_qsl(
+        request.body.decode("utf-8", "replace"), keep_blank_values=True, strict_parsing=False
+    )
     tree, seen = {}, set()
     for key, value in fields:
         if key in seen:
@@ -202,7 +204,11 @@ def rest_find(request):
     best = None
     for method, literal, _, model in models.rest_operations("s3"):
         shape = model.input_shape
-        uri = {name for name, inner in shape.members.items() if inner.serialization.get("location") == "uri"} if shape else set()
+        uri = (
+            {name for name, inner in shape.members.items() if inner.serialization.get("location") == "uri"}
+            if shape
+            else set()
+        )
         if method != request.method or not literal <= keys or uri != set(values):
             continue
         needs = 0
@@ -229,7 +235,9 @@ def rest(request, call, values):
     for part in literal.split("&"):
         query.pop(part.partition("=")[0], None)
     query.pop("x-id", None)
-    headers = {name: value for name, value in request.headers.items() if name.startswith("x-amz-") and name not in COMMON_AMZ}
+    headers = {
+        name: value for name, value in request.headers.items() if name.startswith("x-amz-") and name not in COMMON_AMZ
+    }
     payload = shape.serialization.get("payload")
     for member, inner in shape.members.items():
         place, name = inner.serialization.get("location"), inner.serialization.get("name", member)

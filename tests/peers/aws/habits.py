@@ -37,7 +37,11 @@ DEFAULTS = {
 UNKNOWN = {
     "group": ("InvalidGroup.NotFound", "The security group '{}' does not exist", 400),
     "instance": ("InvalidInstanceID.NotFound", "The instance ID '{}' does not exist", 400),
-    "endpoint": ("InvalidInstanceConnectEndpointId.NotFound", "The instance connect endpoint ID '{}' does not exist", 400),
+    "endpoint": (
+        "InvalidInstanceConnectEndpointId.NotFound",
+        "The instance connect endpoint ID '{}' does not exist",
+        400,
+    ),
     "role": ("NoSuchEntity", "The role with name {} cannot be found.", 404),
     "profile": ("NoSuchEntity", "Instance Profile {} cannot be found.", 404),
     "target-group": ("TargetGroupNotFound", "One or more target groups not found", 400),
@@ -53,10 +57,15 @@ MAKES = {
         lambda data, params: [data["InstanceConnectEndpoint"]["InstanceConnectEndpointId"]],
     ),
     "iam:CreateRole": ("role", lambda data, params: [("RoleName", params["RoleName"])]),
-    "iam:CreateInstanceProfile": ("profile", lambda data, params: [("InstanceProfileName", params["InstanceProfileName"])]),
+    "iam:CreateInstanceProfile": (
+        "profile",
+        lambda data, params: [("InstanceProfileName", params["InstanceProfileName"])],
+    ),
     "elbv2:CreateTargetGroup": (
         "target-group",
-        lambda data, params: [each[key] for each in data["TargetGroups"] for key in ("TargetGroupArn", "TargetGroupName")],
+        lambda data, params: [
+            each[key] for each in data["TargetGroups"] for key in ("TargetGroupArn", "TargetGroupName")
+        ],
     ),
     "elbv2:CreateRule": ("rule", lambda data, params: [each["RuleArn"] for each in data["Rules"]]),
 }
@@ -157,9 +166,6 @@ WHOLE = {
     "ec2:DescribeSecurityGroupRules": "SecurityGroupRuleIds",
 }
 
-# Smallest MaxResults that these take, by their documentation (the models do not state it).
-LEAST = {name: 5 for name in WHOLE if name not in ("ec2:DescribeImages", "ec2:DescribeInstanceTypes")}
-
 BAD_TOKEN = {
     "ec2": ("InvalidNextToken", "The token is invalid."),
     "json": ("InvalidNextToken", "The specified token is not valid."),
@@ -183,9 +189,6 @@ class Page:
         if self.all and (token is not None or limit is not None):
             text = f"The parameter {ids} cannot be used with the parameter maxResults"
             raise Refusal("InvalidParameterCombination", text)
-        if limit is not None and not LEAST.get(call.name, 1) <= limit <= 1000:
-            text = f"Value ( {limit} ) for parameter maxResults is invalid. Expecting a value between {LEAST.get(call.name, 1)} and 1000."
-            raise Refusal("InvalidParameterValue", text)
         self.asked = f"{call.name} {json.dumps(self.params, sort_keys=True, default=str)}"
         self.size = min(size, limit or size)
         self.start = self.read(token, call.protocol) if token is not None else 0

@@ -5,8 +5,21 @@ import json
 import urllib.parse
 
 # Members that change by themselves, or say when something happened.
-FLEETING = {"LaunchTime", "CreateDate", "CreatedTime", "AttachTime", "CreateTime", "CreatedAt", "LastModifiedDate", "RoleLastUsed",
-            "UsageOperationUpdateTime", "Timestamp", "StateTransitionReason", "OwnerId", "LastModified"}
+FLEETING = {
+    "LaunchTime",
+    "CreateDate",
+    "CreatedTime",
+    "AttachTime",
+    "CreateTime",
+    "CreatedAt",
+    "LastModifiedDate",
+    "RoleLastUsed",
+    "UsageOperationUpdateTime",
+    "Timestamp",
+    "StateTransitionReason",
+    "OwnerId",
+    "LastModified",
+}
 
 
 def take(world, region):
@@ -20,12 +33,19 @@ def take(world, region):
     instances = [each for reservation in reservations for each in reservation["Instances"]]
     living = [each for each in instances if each["State"]["Name"] != "terminated"]
     for each in living:
-        data = call("ec2", "DescribeInstanceAttribute", InstanceId=each["InstanceId"], Attribute="userData").get("UserData") or {}
+        data = (
+            call("ec2", "DescribeInstanceAttribute", InstanceId=each["InstanceId"], Attribute="userData").get(
+                "UserData"
+            )
+            or {}
+        )
         each["UserData"] = data.get("Value")
     found = {
         "instances": keyed(living, "InstanceId"),
         "volumes": keyed(call("ec2", "DescribeVolumes")["Volumes"], "VolumeId"),
-        "network_interfaces": keyed(call("ec2", "DescribeNetworkInterfaces")["NetworkInterfaces"], "NetworkInterfaceId"),
+        "network_interfaces": keyed(
+            call("ec2", "DescribeNetworkInterfaces")["NetworkInterfaces"], "NetworkInterfaceId"
+        ),
         "vpcs": keyed(call("ec2", "DescribeVpcs")["Vpcs"], "VpcId"),
         "subnets": keyed(call("ec2", "DescribeSubnets")["Subnets"], "SubnetId"),
         "security_groups": keyed(call("ec2", "DescribeSecurityGroups")["SecurityGroups"], "GroupId"),
@@ -35,7 +55,9 @@ def take(world, region):
             identity: each["data"] for identity, each in world.state.endpoints.items() if each["region"] == region
         },
         "roles": {each["RoleName"]: role(iam, each["RoleName"]) for each in iam("ListRoles")["Roles"]},
-        "instance_profiles": {each["InstanceProfileName"]: profile(iam, each) for each in iam("ListInstanceProfiles")["InstanceProfiles"]},
+        "instance_profiles": {
+            each["InstanceProfileName"]: profile(iam, each) for each in iam("ListInstanceProfiles")["InstanceProfiles"]
+        },
         "policies": sorted(each["Arn"] for each in iam("ListPolicies", Scope="Local")["Policies"]),
         "parameters": parameters(call),
         "buckets": {each["Name"]: bucket(call, each["Name"]) for each in call("s3", "ListBuckets")["Buckets"]},
@@ -54,7 +76,9 @@ def role(iam, name):
         each: document(iam("GetRolePolicy", RoleName=name, PolicyName=each)["PolicyDocument"])
         for each in iam("ListRolePolicies", RoleName=name)["PolicyNames"]
     }
-    found["Attached"] = sorted(each["PolicyArn"] for each in iam("ListAttachedRolePolicies", RoleName=name)["AttachedPolicies"])
+    found["Attached"] = sorted(
+        each["PolicyArn"] for each in iam("ListAttachedRolePolicies", RoleName=name)["AttachedPolicies"]
+    )
     return found
 
 
@@ -85,7 +109,12 @@ def balancing(call):
         for arn, each in kind.items():
             tags = call("elbv2", "DescribeTags", ResourceArns=[arn])["TagDescriptions"][0]["Tags"]
             each["Tags"] = sorted(tags, key=lambda tag: tag["Key"])
-    return {"load_balancers": keyed(balancers, "LoadBalancerArn"), "listeners": listeners, "rules": rules, "target_groups": groups}
+    return {
+        "load_balancers": keyed(balancers, "LoadBalancerArn"),
+        "listeners": listeners,
+        "rules": rules,
+        "target_groups": groups,
+    }
 
 
 def parameters(call):
@@ -97,7 +126,12 @@ def parameters(call):
         for each in page["Parameters"]:
             value = call("ssm", "GetParameter", Name=each["Name"], WithDecryption=True)["Parameter"]
             tags = call("ssm", "ListTagsForResource", ResourceType="Parameter", ResourceId=each["Name"])["TagList"]
-            found[each["Name"]] = {"Value": value["Value"], "Type": value["Type"], "Version": value["Version"], "Tags": tags}
+            found[each["Name"]] = {
+                "Value": value["Value"],
+                "Type": value["Type"],
+                "Version": value["Version"],
+                "Tags": tags,
+            }
         if not page.get("NextToken"):
             return found
         token = {"NextToken": page["NextToken"]}

@@ -59,7 +59,9 @@ def may_register(world, instance):
         return False
     iam = lambda operation, **params: world.account.call("iam", "us-east-1", operation, params)  # noqa: E731
     try:
-        roles = iam("GetInstanceProfile", InstanceProfileName=profile["Arn"].rpartition("/")[2])["InstanceProfile"]["Roles"]
+        roles = iam("GetInstanceProfile", InstanceProfileName=profile["Arn"].rpartition("/")[2])["InstanceProfile"][
+            "Roles"
+        ]
         for role in roles:
             name = role["RoleName"]
             attached = iam("ListAttachedRolePolicies", RoleName=name)["AttachedPolicies"]
@@ -107,7 +109,9 @@ def information(instance, ping):
 
 def start_session(world, call, params):
     target = params["Target"]
-    online = instance_information(world, call, {"Filters": [{"Key": "InstanceIds", "Values": [target]}]})["InstanceInformationList"]
+    online = instance_information(world, call, {"Filters": [{"Key": "InstanceIds", "Values": [target]}]})[
+        "InstanceInformationList"
+    ]
     if not any(each["PingStatus"] == "Online" for each in online):
         raise Refusal("TargetNotConnected", f"{target} is not connected.")
     caller = world.account.call("sts", call.region, "GetCallerIdentity")["Arn"]
@@ -173,7 +177,14 @@ def simulate(world, call, params):
     for action in params["ActionNames"]:
         for resource in params.get("ResourceArns", ["*"]):
             verdict = "implicitDeny" if action in world.state.denied else "allowed"
-            found.append({"EvalActionName": action, "EvalResourceName": resource, "EvalDecision": verdict, "MatchedStatements": []})
+            found.append(
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": verdict,
+                    "MatchedStatements": [],
+                }
+            )
     return {"EvaluationResults": found, "IsTruncated": False}
 
 

@@ -40,7 +40,9 @@ def balancers_of_target_groups():
     def now(group):
         region, account = group.arn.split(":")[3:5]
         balancers = elbv2_backends[account][region].load_balancers.values()
-        return [each.arn for each in balancers if group.arn in repr([rule_actions(one) for one in each.listeners.values()])]
+        return [
+            each.arn for each in balancers if group.arn in repr([rule_actions(one) for one in each.listeners.values()])
+        ]
 
     def rule_actions(listener):
         return [action.data for rule in listener.rules.values() for action in rule.actions]

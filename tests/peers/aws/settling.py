@@ -97,4 +97,7 @@ def state_change(before, after):
 
 
 def refuse_state(identity, state, wanted):
-    raise Refusal("IncorrectInstanceState", f"The instance '{identity}' is not in a state from which it can be {wanted} ({state}).")
+    raise Refusal(
+        "IncorrectInstanceState",
+        f"The instance '{identity}' is not in a state from which it can be {wanted} ({state}).",
+    )

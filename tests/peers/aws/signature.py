@@ -7,7 +7,6 @@ import re
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-
 from encode import Refusal
 
 # AWS refuses a request that was signed longer ago, or further ahead, than this.
@@ -34,7 +33,11 @@ class Scope:
 CODES = {
     "query": (("InvalidClientTokenId", 403), ("SignatureDoesNotMatch", 403), ("SignatureDoesNotMatch", 403)),
     "ec2": (("AuthFailure", 401), ("AuthFailure", 401), ("RequestExpired", 400)),
-    "json": (("UnrecognizedClientException", 400), ("InvalidSignatureException", 400), ("InvalidSignatureException", 400)),
+    "json": (
+        ("UnrecognizedClientException", 400),
+        ("InvalidSignatureException", 400),
+        ("InvalidSignatureException", 400),
+    ),
     "rest-xml": (("InvalidAccessKeyId", 403), ("SignatureDoesNotMatch", 403), ("RequestTimeTooSkewed", 403)),
 }
 
@@ -57,19 +60,17 @@ def verify(request, scope, protocol, keys, now):
         refuse("date", late, text)
     if scope.day != date[:8]:
         refuse("signature", wrong, "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date.")
+    digest = request.headers.get("x-amz-content-sha256")
+    if protocol == "rest-xml" and digest is None:
+        refuse("signature", ("InvalidRequest", 400), "Missing required header for this request: x-amz-content-sha256")
     unsigned = [
-        name
-        for name in request.headers
-        if (name == "host" or name.startswith("x-amz-")) and name not in scope.signed
+        name for name in request.headers if (name == "host" or name.startswith("x-amz-")) and name not in scope.signed
     ]
     if unsigned:
         refuse("signature", wrong, f"There were headers present in the request which were not signed: {unsigned}")
     missing = [name for name in scope.signed if name not in request.headers]
     if missing:
         refuse("signature", wrong, f"signed headers that the request does not have: {missing}")
-    digest = request.headers.get("x-amz-content-sha256")
-    if protocol == "rest-xml" and digest is None:
-        refuse("signature", ("InvalidRequest", 400), "Missing required header for this request: x-amz-content-sha256")
     actual = hashlib.sha256(request.body).hexdigest()
     if digest is not None and digest != actual and not (protocol == "rest-xml" and digest == "UNSIGNED-PAYLOAD"):
         code = ("XAmzContentSHA256Mismatch", 400) if protocol == "rest-xml" else wrong
@@ -80,7 +81,9 @@ def verify(request, scope, protocol, keys, now):
 
 
 def expected(request, scope, secret, protocol, date):
-    signer = (S3SigV4Auth if protocol == "rest-xml" else SigV4Auth)(Credentials(scope.key, secret), scope.service, scope.region)
+    signer = (S3SigV4Auth if protocol == "rest-xml" else SigV4Auth)(
+        Credentials(scope.key, secret), scope.service, scope.region
+    )
     headers = {name: request.headers[name] for name in scope.signed}
     if "x-amz-content-sha256" in request.headers:
         headers["x-amz-content-sha256"] = request.headers["x-amz-content-sha256"]

@@ -9,7 +9,16 @@ REGION = "eu-west-1"
 KEY = "ephemwork/0.1.0/ephemwork-{}"
 
 
-def make(world, region=REGION, name="shop", default_vpc=False, bucket="shop-releases", binary="a binary", architecture="arm64", listener_port=80):
+def make(
+    world,
+    region=REGION,
+    name="shop",
+    default_vpc=False,
+    bucket="shop-releases",
+    binary="a binary",
+    architecture="arm64",
+    listener_port=80,
+):
     """Makes it, and gives all ids by name. Without `default_vpc` the account's default VPC is removed, as careful teams do."""
 
     def call(service, operation, **params):
@@ -18,7 +27,9 @@ def make(world, region=REGION, name="shop", default_vpc=False, bucket="shop-rele
     if not default_vpc:
         remove_default(call)
     tag = lambda kind, what: [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": what}]}]  # noqa: E731
-    vpc = call("ec2", "CreateVpc", CidrBlock="10.20.0.0/16", TagSpecifications=tag("vpc", f"{name}-staging"))["Vpc"]["VpcId"]
+    vpc = call("ec2", "CreateVpc", CidrBlock="10.20.0.0/16", TagSpecifications=tag("vpc", f"{name}-staging"))["Vpc"][
+        "VpcId"
+    ]
     subnets = [
         call(
             "ec2",
@@ -41,15 +52,29 @@ def make(world, region=REGION, name="shop", default_vpc=False, bucket="shop-rele
     alb_group, app_group = group("alb", "load balancer of staging"), group("app", "services of staging")
     pair = [{"UserIdGroupPairs": [{"GroupId": app_group}], "IpProtocol": "tcp", "FromPort": 8000, "ToPort": 8000}]
     call("ec2", "AuthorizeSecurityGroupEgress", GroupId=alb_group, IpPermissions=pair)
-    call("ec2", "AuthorizeSecurityGroupIngress", GroupId=alb_group, IpPermissions=[
-        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
-    ])
-    balancer = call("elbv2", "CreateLoadBalancer", Name=f"{name}-staging", Subnets=subnets, SecurityGroups=[alb_group], Scheme="internal")
+    call(
+        "ec2",
+        "AuthorizeSecurityGroupIngress",
+        GroupId=alb_group,
+        IpPermissions=[{"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}],
+    )
+    balancer = call(
+        "elbv2",
+        "CreateLoadBalancer",
+        Name=f"{name}-staging",
+        Subnets=subnets,
+        SecurityGroups=[alb_group],
+        Scheme="internal",
+    )
     balancer = balancer["LoadBalancers"][0]["LoadBalancerArn"]
-    services = call("elbv2", "CreateTargetGroup", Name=f"{name}-api", Protocol="HTTP", Port=8000, VpcId=vpc, TargetType="ip")
+    services = call(
+        "elbv2", "CreateTargetGroup", Name=f"{name}-api", Protocol="HTTP", Port=8000, VpcId=vpc, TargetType="ip"
+    )
     services = services["TargetGroups"][0]["TargetGroupArn"]
     forward = [{"Type": "forward", "TargetGroupArn": services}]
-    listener = call("elbv2", "CreateListener", LoadBalancerArn=balancer, Protocol="HTTP", Port=listener_port, DefaultActions=forward)
+    listener = call(
+        "elbv2", "CreateListener", LoadBalancerArn=balancer, Protocol="HTTP", Port=listener_port, DefaultActions=forward
+    )
     listener = listener["Listeners"][0]["ListenerArn"]
     rules = [
         call(
@@ -66,7 +91,9 @@ def make(world, region=REGION, name="shop", default_vpc=False, bucket="shop-rele
     call("s3", "CreateBucket", Bucket=bucket, **place)
     key, body = KEY.format(architecture), binary.encode()
     digest = hashlib.sha256(body).hexdigest()
-    call("s3", "PutObject", Bucket=bucket, Key=key, Body=body, Metadata={"sha256": digest, "architecture": architecture})
+    call(
+        "s3", "PutObject", Bucket=bucket, Key=key, Body=body, Metadata={"sha256": digest, "architecture": architecture}
+    )
     return {
         "region": region,
         "account": "123456789012",

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from client import KEY, SECRET, clean, client, control, fresh, refused, run
+from client import clean, client, control, fresh, refused, run
 
 TRUST = json.dumps(
     {
@@ -12,7 +12,10 @@ TRUST = json.dumps(
     }
 )
 AGENT = json.dumps(
-    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["ssm:UpdateInstanceInformation"], "Resource": "*"}]}
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": ["ssm:UpdateInstanceInformation"], "Resource": "*"}],
+    }
 )
 TAGS = [{"Key": "ephemwork:project", "Value": "shop"}]
 
@@ -44,7 +47,9 @@ def launch(ec2, made, image, group, token="token-1", **more):
         UserData="#!/bin/sh\n",
         IamInstanceProfile={"Name": "b"},
         MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
-        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeType": "gp3", "VolumeSize": 8}}],
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeType": "gp3", "VolumeSize": 8}}
+        ],
         NetworkInterfaces=[
             {"DeviceIndex": 0, "SubnetId": made["subnets"][0], "Groups": [group], "AssociatePublicIpAddress": False}
         ],
@@ -57,7 +62,9 @@ def identity():
     fresh()
     found = client("sts").get_caller_identity()
     assert found["Account"] == "123456789012", found
-    taken = client("sts").assume_role(RoleArn="arn:aws:iam::123456789012:role/any", RoleSessionName="one")["Credentials"]
+    taken = client("sts").assume_role(RoleArn="arn:aws:iam::123456789012:role/any", RoleSessionName="one")[
+        "Credentials"
+    ]
     session = client("sts", taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"])
     session.get_caller_identity()
     client("sts", "ASIAEPHEMWORKTEST000", "test-secret/of+a+session", "session-token==").get_caller_identity()
@@ -98,7 +105,10 @@ def compute():
     named = [{"Name": "instance-id", "Values": [identity]}]
     joined = ec2.describe_iam_instance_profile_associations(Filters=named)["IamInstanceProfileAssociations"]
     assert len(joined) == 1, joined
-    assert len(ec2.describe_network_interfaces(Filters=[{"Name": "group-id", "Values": [group]}])["NetworkInterfaces"]) == 1
+    assert (
+        len(ec2.describe_network_interfaces(Filters=[{"Name": "group-id", "Values": [group]}])["NetworkInterfaces"])
+        == 1
+    )
     changed = ec2.modify_instance_metadata_options(InstanceId=identity, HttpPutResponseHopLimit=2)
     assert changed["InstanceMetadataOptions"]["HttpPutResponseHopLimit"] == 2, changed
     seen = ec2.describe_instances(InstanceIds=[identity])["Reservations"][0]["Instances"][0]
@@ -144,15 +154,31 @@ def groups():
     ec2 = client("ec2")
     group = ec2.create_security_group(GroupName="g", Description="d", VpcId=made["vpc"])["GroupId"]
     refused("InvalidGroup.Duplicate", ec2.create_security_group, GroupName="g", Description="d", VpcId=made["vpc"])
-    rule = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [{"GroupId": made["alb_group"], "Description": "why"}]}]
+    rule = [
+        {
+            "IpProtocol": "tcp",
+            "FromPort": 80,
+            "ToPort": 80,
+            "UserIdGroupPairs": [{"GroupId": made["alb_group"], "Description": "why"}],
+        }
+    ]
     tags = [{"ResourceType": "security-group-rule", "Tags": TAGS}]
-    added = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rule, TagSpecifications=tags)["SecurityGroupRules"][0]
+    added = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rule, TagSpecifications=tags)[
+        "SecurityGroupRules"
+    ][0]
     assert added["ReferencedGroupInfo"]["GroupId"] == made["alb_group"], added
     refused("InvalidPermission.Duplicate", ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=rule)
     outward = [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "UserIdGroupPairs": [{"GroupId": group}]}]
-    sent = ec2.authorize_security_group_egress(GroupId=made["alb_group"], IpPermissions=outward)["SecurityGroupRules"][0]
+    sent = ec2.authorize_security_group_egress(GroupId=made["alb_group"], IpPermissions=outward)["SecurityGroupRules"][
+        0
+    ]
     assert sent["IsEgress"], sent
-    refused("InvalidPermission.Duplicate", ec2.authorize_security_group_egress, GroupId=made["alb_group"], IpPermissions=outward)
+    refused(
+        "InvalidPermission.Duplicate",
+        ec2.authorize_security_group_egress,
+        GroupId=made["alb_group"],
+        IpPermissions=outward,
+    )
     found = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])["SecurityGroupRules"]
     assert {each["SecurityGroupRuleId"] for each in found} >= {added["SecurityGroupRuleId"]}, found
     mine = next(each for each in found if not each["IsEgress"])
@@ -160,7 +186,9 @@ def groups():
     # In use by a rule of another group.
     refused("DependencyViolation", ec2.delete_security_group, GroupId=group)
     ec2.revoke_security_group_egress(GroupId=made["alb_group"], SecurityGroupRuleIds=[sent["SecurityGroupRuleId"]])
-    refused("InvalidPermission.NotFound", ec2.revoke_security_group_egress, GroupId=made["alb_group"], IpPermissions=outward)
+    refused(
+        "InvalidPermission.NotFound", ec2.revoke_security_group_egress, GroupId=made["alb_group"], IpPermissions=outward
+    )
     ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rule)
     ec2.delete_security_group(GroupId=group)
     refused("InvalidGroup.NotFound", ec2.delete_security_group, GroupId=group)
@@ -173,18 +201,30 @@ def endpoints():
     ec2 = client("ec2")
     group = ec2.create_security_group(GroupName="e", Description="d", VpcId=made["vpc"])["GroupId"]
     tags = [{"ResourceType": "instance-connect-endpoint", "Tags": TAGS}]
-    ask = dict(SubnetId=made["subnets"][0], SecurityGroupIds=[group], PreserveClientIp=False, ClientToken="t", TagSpecifications=tags)
+    ask = dict(
+        SubnetId=made["subnets"][0],
+        SecurityGroupIds=[group],
+        PreserveClientIp=False,
+        ClientToken="t",
+        TagSpecifications=tags,
+    )
     one = ec2.create_instance_connect_endpoint(**ask)["InstanceConnectEndpoint"]
     same = ec2.create_instance_connect_endpoint(**ask)["InstanceConnectEndpoint"]
     assert one["InstanceConnectEndpointId"] == same["InstanceConnectEndpointId"]
     by_tag = [{"Name": "tag:ephemwork:project", "Values": ["shop"]}]
-    look = lambda: [each["State"] for each in ec2.describe_instance_connect_endpoints(Filters=by_tag)["InstanceConnectEndpoints"]]  # noqa: E731
+    look = lambda: [
+        each["State"] for each in ec2.describe_instance_connect_endpoints(Filters=by_tag)["InstanceConnectEndpoints"]
+    ]  # noqa: E731
     assert [look(), look()] == [["create-in-progress"], ["create-complete"]]
     ids = [one["InstanceConnectEndpointId"]]
     refused("DependencyViolation", ec2.delete_security_group, GroupId=group)
     ec2.delete_instance_connect_endpoint(InstanceConnectEndpointId=ids[0])
     assert [look(), look()] == [["delete-in-progress"], []]
-    refused("InvalidInstanceConnectEndpointId.NotFound", ec2.describe_instance_connect_endpoints, InstanceConnectEndpointIds=ids)
+    refused(
+        "InvalidInstanceConnectEndpointId.NotFound",
+        ec2.describe_instance_connect_endpoints,
+        InstanceConnectEndpointIds=ids,
+    )
     ec2.delete_security_group(GroupId=group)
     clean()
 
@@ -233,25 +273,44 @@ def roles():
 def balancing():
     made = fresh()
     elb = client("elbv2")
-    assert elb.describe_load_balancers(LoadBalancerArns=[made["alb"]])["LoadBalancers"][0]["SecurityGroups"] == [made["alb_group"]]
+    assert elb.describe_load_balancers(LoadBalancerArns=[made["alb"]])["LoadBalancers"][0]["SecurityGroups"] == [
+        made["alb_group"]
+    ]
     assert elb.describe_listeners(ListenerArns=[made["listener"]])["Listeners"][0]["Port"] == 80
-    ask = dict(Name="t", Protocol="HTTP", Port=80, VpcId=made["vpc"], TargetType="ip", HealthCheckPath="/ephemwork-health",
-               HealthCheckProtocol="HTTP", Matcher={"HttpCode": "200"}, HealthCheckIntervalSeconds=10, Tags=TAGS)
+    ask = dict(
+        Name="t",
+        Protocol="HTTP",
+        Port=80,
+        VpcId=made["vpc"],
+        TargetType="ip",
+        HealthCheckPath="/ephemwork-health",
+        HealthCheckProtocol="HTTP",
+        Matcher={"HttpCode": "200"},
+        HealthCheckIntervalSeconds=10,
+        Tags=TAGS,
+    )
     group = elb.create_target_group(**ask)["TargetGroups"][0]["TargetGroupArn"]
     assert elb.create_target_group(**ask)["TargetGroups"][0]["TargetGroupArn"] == group
     refused("DuplicateTargetGroupName", elb.create_target_group, **(ask | {"Port": 81}))
     elb.modify_target_group(TargetGroupArn=group, HealthCheckIntervalSeconds=15)
-    elb.modify_target_group_attributes(TargetGroupArn=group, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "30"}])
+    elb.modify_target_group_attributes(
+        TargetGroupArn=group, Attributes=[{"Key": "deregistration_delay.timeout_seconds", "Value": "30"}]
+    )
     attributes = elb.describe_target_group_attributes(TargetGroupArn=group)["Attributes"]
     assert {"Key": "deregistration_delay.timeout_seconds", "Value": "30"} in attributes, attributes
     target = [{"Id": "10.20.0.9", "Port": 80}]
     elb.register_targets(TargetGroupArn=group, Targets=target)
-    health = lambda: [each["TargetHealth"]["State"] for each in elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]]  # noqa: E731
+    health = lambda: [
+        each["TargetHealth"]["State"]
+        for each in elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    ]  # noqa: E731
     assert health() == ["unused"]
     actions = [{"Type": "forward", "TargetGroupArn": group}]
     has = [{"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "X-Ephemwork", "Values": ["*"]}}]
     refused("PriorityInUse", elb.create_rule, ListenerArn=made["listener"], Priority=1, Conditions=has, Actions=actions)
-    rule = elb.create_rule(ListenerArn=made["listener"], Priority=2, Conditions=has, Actions=actions, Tags=TAGS)["Rules"][0]["RuleArn"]
+    rule = elb.create_rule(ListenerArn=made["listener"], Priority=2, Conditions=has, Actions=actions, Tags=TAGS)[
+        "Rules"
+    ][0]["RuleArn"]
     assert [health(), health()] == [["initial"], ["healthy"]]
     control("target", id="10.20.0.9", state="unhealthy", reason="Target.Timeout")
     assert health() == ["unhealthy"]
@@ -259,9 +318,17 @@ def balancing():
     refused("ResourceInUse", elb.delete_target_group, TargetGroupArn=group)
     preflight = [
         {"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["OPTIONS"]}},
-        {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "Access-Control-Request-Headers", "Values": ["*x-ephemwork*", "*X-Ephemwork*"]}},
+        {
+            "Field": "http-header",
+            "HttpHeaderConfig": {
+                "HttpHeaderName": "Access-Control-Request-Headers",
+                "Values": ["*x-ephemwork*", "*X-Ephemwork*"],
+            },
+        },
     ]
-    other = elb.create_rule(ListenerArn=made["listener"], Priority=3, Conditions=preflight, Actions=actions)["Rules"][0]["RuleArn"]
+    other = elb.create_rule(ListenerArn=made["listener"], Priority=3, Conditions=preflight, Actions=actions)["Rules"][
+        0
+    ]["RuleArn"]
     elb.modify_rule(RuleArn=other, Conditions=preflight, Actions=actions)
     elb.set_rule_priorities(RulePriorities=[{"RuleArn": rule, "Priority": 3}, {"RuleArn": other, "Priority": 2}])
     refused("PriorityInUse", elb.set_rule_priorities, RulePriorities=[{"RuleArn": rule, "Priority": 1}])
@@ -308,6 +375,8 @@ def objects():
     upload = s3.create_multipart_upload(Key="none", **at)["UploadId"]
     s3.abort_multipart_upload(Key="none", UploadId=upload, **at)
     refused("NoSuchUpload", s3.list_parts, Key="none", UploadId=upload, **at)
+    # boto3 follows a redirect in silence; there was none.
+    assert "PermanentRedirect" not in [each["outcome"] for each in control("calls")]
     clean()
 
 
@@ -332,14 +401,18 @@ def agents():
     instance, _ = bastion(made)
     identity = instance["InstanceId"]
     wanted = [{"Key": "InstanceIds", "Values": [identity]}]
-    ping = lambda: [each["PingStatus"] for each in ssm.describe_instance_information(Filters=wanted)["InstanceInformationList"]]  # noqa: E731
+    ping = lambda: [
+        each["PingStatus"] for each in ssm.describe_instance_information(Filters=wanted)["InstanceInformationList"]
+    ]  # noqa: E731
     # Not before it runs, and not at the first look.
     assert ping() == []
     refused("TargetNotConnected", ssm.start_session, Target=identity)
     for _ in range(2):
         ec2.describe_instances()
     assert [ping(), ping()] == [[], ["Online"]]
-    session = ssm.start_session(Target=identity, DocumentName="AWS-StartPortForwardingSession", Parameters={"portNumber": ["22"]})
+    session = ssm.start_session(
+        Target=identity, DocumentName="AWS-StartPortForwardingSession", Parameters={"portNumber": ["22"]}
+    )
     identity_of = session["SessionId"]
     assert ssm.resume_session(SessionId=identity_of)["TokenValue"] != session["TokenValue"]
     by_target = [{"key": "Target", "value": identity}]
