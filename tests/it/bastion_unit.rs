@@ -32,7 +32,7 @@ fn the_line_of_the_unit_starts_the_daemon() {
     let at = ready["http"].as_str().unwrap().parse().unwrap();
     let answer = fetch(
         at,
-        "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+        "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(answer.status(), 200);
     // What user-data.sh publishes.
