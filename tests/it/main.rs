@@ -37,6 +37,8 @@ mod streaming;
 mod support;
 mod syscalls;
 mod takeover;
+mod unit_files;
 mod up;
+mod user_data;
 mod ways;
 mod websocket;
