@@ -22,7 +22,7 @@ pub(crate) use flat::flat;
 pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
-use read::is_region;
+pub(crate) use read::is_region;
 pub use url::{BadUrl, Scheme, StagingUrl};
 
 use crate::name::Service;
@@ -117,8 +117,8 @@ pub struct BastionConfig {
     pub binary: Option<S3Uri>,
     /// `listener_arn`: where the rules are made; without it the team makes them.
     pub listener_arn: Option<ListenerArn>,
-    /// `eice`: whether an EC2 Instance Connect Endpoint may reach the bastion's SSH.
-    pub eice: bool,
+    /// `eice`: whether an EC2 Instance Connect Endpoint may reach the bastion's SSH; what is there stays when absent.
+    pub eice: Option<bool>,
     /// `expected_account_id`: nothing is written in another account.
     pub expected_account_id: Option<String>,
 }

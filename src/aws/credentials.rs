@@ -32,6 +32,9 @@ const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
 /// The longest region name in characters; AWS's have up to 16.
 const MAX_REGION: usize = 32;
 
+/// The error's sentence when no source has credentials, which is not the same as having wrong ones.
+pub const NO_CREDENTIALS: &str = "no AWS credentials are found";
+
 /// What the sources gave.
 pub(super) struct Found {
     pub(super) config: SdkConfig,
@@ -153,7 +156,7 @@ pub(super) fn without(why: &(dyn StdError + 'static), profile: Option<&str>) -> 
         .downcast_ref::<CredentialsError>()
         .is_some_and(|why| matches!(why, CredentialsError::CredentialsNotLoaded(_)));
     if nothing {
-        return Error::new(Exit::Credentials, "no AWS credentials are found").hint(
+        return Error::new(Exit::Credentials, NO_CREDENTIALS).hint(
             "Name a profile (--profile, AWS_PROFILE) of ~/.aws/config, sign in (`aws configure sso`), \
              or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         );

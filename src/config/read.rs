@@ -356,7 +356,7 @@ fn not_toml(message: &str, covered: &str) -> String {
 }
 
 /// `eu-west-1`, `us-gov-west-1`: groups of letters and a number at the end.
-pub(super) fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let mut groups: Vec<&str> = text.split('-').collect();
     let number = groups.pop().unwrap_or_default();
     let digits = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());

@@ -133,13 +133,13 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn truth(&mut self, name: &str, place: &str, value: &Value<'_>) -> bool {
+    pub(super) fn truth(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<bool> {
         let truth = value.get_ref().as_bool();
         if truth.is_none() {
             let what = format!("{name:?} in {place} must be true or false, found {}", kind_of(value));
             self.wrong(value.span(), what, Some("write it without quotes".into()));
         }
-        truth.unwrap_or(false)
+        truth
     }
 
     pub(super) fn project_name(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {

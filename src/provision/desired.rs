@@ -157,7 +157,6 @@ pub fn values(facts: &Facts) -> Values {
         ("REGION", names.region.clone()),
         ("ROLE", names.role.clone()),
         ("NAME", names.bastion.clone()),
-        ("TARGET_GROUP", names.target_group.clone()),
         ("PARAMETERS", names.parameters()),
         ("ACCOUNT", facts.account.clone()),
         ("PARTITION", facts.partition.clone()),

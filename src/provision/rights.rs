@@ -34,6 +34,52 @@ pub const LOOKING: &[&str] = &[
     "sts:GetCallerIdentity",
 ];
 
+/// What making, changing and removing a bastion takes beside it; the same list stands in the admin policy.
+pub const CHANGING: &[&str] = &[
+    "ec2:AssociateIamInstanceProfile",
+    "ec2:AuthorizeSecurityGroupEgress",
+    "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:CreateInstanceConnectEndpoint",
+    "ec2:CreateSecurityGroup",
+    "ec2:CreateTags",
+    "ec2:DeleteInstanceConnectEndpoint",
+    "ec2:DeleteSecurityGroup",
+    "ec2:GetConsoleOutput",
+    "ec2:ModifyInstanceMetadataOptions",
+    "ec2:RevokeSecurityGroupEgress",
+    "ec2:RevokeSecurityGroupIngress",
+    "ec2:RunInstances",
+    "ec2:StartInstances",
+    "ec2:TerminateInstances",
+    "elasticloadbalancing:AddTags",
+    "elasticloadbalancing:CreateRule",
+    "elasticloadbalancing:CreateTargetGroup",
+    "elasticloadbalancing:DeleteRule",
+    "elasticloadbalancing:DeleteTargetGroup",
+    "elasticloadbalancing:DeregisterTargets",
+    "elasticloadbalancing:ModifyRule",
+    "elasticloadbalancing:ModifyTargetGroup",
+    "elasticloadbalancing:ModifyTargetGroupAttributes",
+    "elasticloadbalancing:RegisterTargets",
+    "iam:AddRoleToInstanceProfile",
+    "iam:AttachRolePolicy",
+    "iam:CreateInstanceProfile",
+    "iam:CreateRole",
+    "iam:CreateServiceLinkedRole",
+    "iam:DeleteInstanceProfile",
+    "iam:DeleteRole",
+    "iam:DeleteRolePolicy",
+    "iam:DetachRolePolicy",
+    "iam:PassRole",
+    "iam:PutRolePolicy",
+    "iam:RemoveRoleFromInstanceProfile",
+    "iam:TagInstanceProfile",
+    "iam:TagRole",
+    "iam:UpdateAssumeRolePolicy",
+    "ssm:DeleteParameter",
+    "ssm:PutParameter",
+];
+
 /// Each action with what it is done to.
 pub fn needed(steps: &[Step]) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut needed: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
@@ -77,6 +123,8 @@ mod tests {
         let granted = granted();
         let steps = super::super::plan::every_step();
         let mut needed: BTreeSet<String> = needed(&steps).into_keys().map(str::to_owned).collect();
+        let changing: BTreeSet<String> = CHANGING.iter().map(|&action| action.to_owned()).collect();
+        assert_eq!(needed, changing);
         needed.extend(LOOKING.iter().map(|&action| action.to_owned()));
         let missing: Vec<_> = needed.difference(&granted).collect();
         assert!(missing.is_empty(), "not granted: {missing:?}");

@@ -113,7 +113,7 @@ fn accepted() {
         "[tunnel]\ntype = 'ec2'\nexpected_vpc_id = 'vpc-0a1b2c3d'\n[bastion]\nbastion_binary_s3_uri = 's3://b.1/k'\neice = true",
         |config| {
             config.tunnel.aws.expected_vpc_id.as_deref() == Some("vpc-0a1b2c3d")
-                && config.bastion.eice
+                && config.bastion.eice == Some(true)
                 && config
                     .bastion
                     .binary
