@@ -32,6 +32,7 @@ mod preflight;
 mod rekey;
 mod rough;
 mod smuggling;
+mod snippets;
 mod sshd;
 mod streaming;
 mod support;
