@@ -5,6 +5,11 @@
 )]
 
 mod aws_gateway;
+mod bastion_drift;
+mod bastion_faults;
+mod bastion_live;
+mod bastion_refusals;
+mod bastion_unit;
 mod bulk;
 mod children;
 mod completions;
