@@ -8,6 +8,7 @@ pub(crate) mod bastion;
 pub(crate) mod engineer;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod wire;
 pub(crate) mod workshop;
