@@ -4,6 +4,7 @@
 
 pub(crate) mod control;
 mod dotenv;
+mod entry;
 mod health;
 pub(crate) mod home;
 pub(crate) mod identity;
@@ -32,17 +33,16 @@ pub(crate) use lane::Takeover;
 pub(crate) use machine::{Outcome, Restart};
 
 use crate::config;
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 use crate::name::Service;
 use crate::rt::{self, Signal, Signals};
 use control::{Asked, ServiceStatus, Status};
 use lane::{Ask, Lane, Way};
 use machine::{Action, Event, Index, Job, Machine};
 use note::Note;
-use plan::{Plan, Planned, Runner};
-use records::{Records, Up};
+use plan::{Plan, Planned};
+use records::Records;
 use service::{Course, Order, Running};
-use system::Process;
 
 /// How long goodbyes to the bastion may take at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -110,34 +110,8 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         let text = format!("ended what an earlier up had left running of {service}");
         show(Said::Note(Note::Warning(text)));
     }
-    not_up_yet(&records, &plan).await?;
-    if plan.choices.runner == Runner::Us {
-        for planned in &plan.services {
-            port_is_free(planned).await?;
-        }
-    }
-    let own = Process::own();
-    let socket = plan
-        .home
-        .socket(plan.home.root().join("run").join(format!("{}.sock", own.pid)))?;
-    // Another process had this number once.
-    std::fs::remove_file(&socket).ok();
-    let listener = rt::UnixListener::bind(&socket).map_err(|why| {
-        Error::new(
-            Exit::Config,
-            format!("the control socket {} cannot be made", socket.display()),
-        )
-        .because(why)
-    })?;
+    let (socket, listener) = entry::enter(&records, &plan).await?;
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
-    let texts = tags.iter().map(ToString::to_string).collect();
-    records
-        .add_up(&Up {
-            process: own,
-            socket: socket.clone(),
-            tags: texts,
-        })
-        .await?;
     let (ask, asked) = smol::channel::bounded(16);
     let way = Way {
         local: plan.local.clone(),
@@ -173,47 +147,6 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         lanes: BTreeMap::new(),
         plan,
     })
-}
-
-async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
-    for (up, status) in control::running(records).await? {
-        let serves = |planned: &&Planned| {
-            let tag = planned.tag.to_string();
-            status
-                .services
-                .iter()
-                .any(|service| service.tag == tag && service.state != "stopped")
-        };
-        let twice = plan.services.iter().find(serves);
-        // Also with a takeover: that is for another machine. Two of this one share their token, and would displace each other for ever.
-        if let Some(planned) = twice {
-            let service = &planned.tag.service;
-            return Err(Error::new(Exit::Conflict, format!("{} is up already", planned.tag))
-                .because(format_args!("process {} of this machine serves it", up.process.pid))
-                .hint(format!("end that one: ephemwork down {service}")));
-        }
-    }
-    Ok(())
-}
-
-async fn port_is_free(planned: &Planned) -> Result<()> {
-    let port = planned.config.port;
-    match rt::unblock(move || port::taken(port)).await {
-        Some(taken) => Err(port_taken(planned, taken)),
-        None => Ok(()),
-    }
-}
-
-fn port_taken(planned: &Planned, taken: port::Taken) -> Error {
-    let (service, port) = (&planned.tag.service, planned.config.port);
-    let by = taken
-        .by
-        .unwrap_or_else(|| "a process that the system does not name".to_owned());
-    Error::new(Exit::Conflict, format!("port {port} of service {service} is taken"))
-        .because(format_args!("{by} holds it"))
-        .hint(format!(
-            "end it; or, if it is the service itself: ephemwork up {service} --no-run"
-        ))
 }
 
 fn route(planned: &Planned) -> serve::Upstream {
@@ -337,7 +270,7 @@ impl Session {
             && self.started.insert(index)
             && let Some(taken) = port::taken(planned.config.port)
         {
-            let error = port_taken(planned, taken);
+            let error = entry::port_taken(planned, taken);
             return self.teller()(Event::SpawnFailed(index, error));
         }
         let order = Order {

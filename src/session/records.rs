@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// A running `up`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Up {
     pub(crate) process: Process,
     /// Its control socket.
@@ -47,6 +47,9 @@ pub(crate) struct Group {
     /// `NAME=value` that everything in the group was started with and nothing else ever was.
     pub(crate) mark: String,
 }
+
+/// An `up`, and a tag in its entry that it does not serve any more.
+pub(crate) type Gone = (Process, String);
 
 /// The file. It is open only while a method runs.
 #[derive(Clone, Debug)]
@@ -88,8 +91,32 @@ impl Records {
         .await
     }
 
-    pub(crate) async fn add_up(&self, up: &Up) -> Result<()> {
-        self.insert(UPS, up.process.pid, json(up)).await
+    /// Enters an `up`, unless another entry has one of its tags: then that one and the tag. What `gone` names counts no more,
+    /// and is taken out of its entry.
+    pub(crate) async fn enter(&self, up: &Up, gone: &[Gone]) -> Result<Option<(Up, String)>> {
+        let (up, gone) = (up.clone(), gone.to_vec());
+        self.with(Box::new(move |transaction| {
+            let mut table = transaction.open_table(UPS)?;
+            let mut others: Vec<Up> = Vec::new();
+            for entry in table.iter()? {
+                others.extend(serde_json::from_str::<Up>(entry?.1.value()).ok());
+            }
+            others.retain(|other| other.process != up.process);
+            for other in &mut others {
+                let before = other.tags.len();
+                let process = other.process.clone();
+                other.tags.retain(|tag| !gone.contains(&(process.clone(), tag.clone())));
+                if let Some(tag) = other.tags.iter().find(|tag| up.tags.contains(tag)) {
+                    return Ok(Some((other.clone(), tag.clone())));
+                }
+                if other.tags.len() != before {
+                    table.insert(process.pid, json(other).as_str())?;
+                }
+            }
+            table.insert(up.process.pid, json(&up).as_str())?;
+            Ok(None)
+        }))
+        .await
     }
 
     pub(crate) async fn remove_up(&self, pid: u32) -> Result<()> {
@@ -214,9 +241,9 @@ mod tests {
                         let up = Up {
                             process,
                             socket: PathBuf::new(),
-                            tags: vec!["alice:api".into()],
+                            tags: vec![format!("alice:s{pid}")],
                         };
-                        records.add_up(&up).await
+                        records.enter(&up, &[]).await
                     })
                 })
                 .collect();
@@ -226,6 +253,28 @@ mod tests {
             assert_eq!(records.ups().await.unwrap().len(), 19);
             records.remove_up(7).await.unwrap();
             assert_eq!(records.ups().await.unwrap().len(), 18);
+            let process = Process {
+                pid: 99,
+                birth: "today".into(),
+            };
+            let late = Up {
+                process,
+                socket: PathBuf::new(),
+                tags: vec!["alice:s8".into(), "alice:s99".into()],
+            };
+            let (holder, tag) = records.enter(&late, &[]).await.unwrap().expect("s8 is taken");
+            assert_eq!((holder.process.pid, tag.as_str()), (8, "alice:s8"));
+            assert_eq!(records.enter(&late, &[(holder.process, tag)]).await.unwrap(), None);
+            assert_eq!(
+                records
+                    .ups()
+                    .await
+                    .unwrap()
+                    .iter()
+                    .filter(|up| up.tags.contains(&late.tags[0]))
+                    .count(),
+                1
+            );
             let tag = Tag::parse("alice:api").unwrap();
             records.set_token("b", &tag, Some("secret".into())).await.unwrap();
             assert_eq!(records.token("b", &tag).await.unwrap().as_deref(), Some("secret"));

@@ -9,6 +9,7 @@ mod children;
 mod completions;
 mod config;
 mod config_cases;
+mod contested;
 mod corpus;
 mod crash;
 mod daemon;
