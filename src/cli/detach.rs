@@ -8,6 +8,7 @@ use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::rt::{self, Signal};
 use crate::session::home::Home;
+use crate::session::mark;
 use crate::session::system::Process;
 
 use super::say;
@@ -54,6 +55,8 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
         .args(&host.arguments)
         .env_clear()
         .envs(&host.environment)
+        // It outlives whoever started it, also a service's command.
+        .env_remove(mark::NAME)
         .env(VARIABLE, "1")
         .current_dir(&host.directory)
         .stdin(Stdio::null())

@@ -18,9 +18,7 @@ use crate::rt;
 /// Another `up` of this machine serves a tag, a port is taken, or the socket cannot be made.
 pub(super) async fn enter(records: &Records, plan: &Plan) -> Result<(PathBuf, rt::UnixListener)> {
     let process = Process::own();
-    let socket = plan
-        .home
-        .socket(plan.home.root().join("run").join(format!("{}.sock", process.pid)))?;
+    let socket = plan.home.control(process.pid)?;
     // Another process had this number once.
     std::fs::remove_file(&socket).ok();
     // It listens before it is entered: who finds the entry may ask at once.

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::home::{Home, private_directory};
 use super::system::Process;
-use super::{port, socket, system};
+use super::{mark, port, socket, system};
 use crate::config::StagingUrl;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
@@ -39,6 +39,9 @@ const NEW_KEY: Duration = Duration::from_secs(3);
 const LAST_WORDS: u64 = 2000;
 /// The daemon's log is begun anew beyond this, in bytes.
 const MAX_LOG: u64 = 10 * 1024 * 1024;
+
+/// What the daemon does not inherit: systemd's socket, and the mark of a service in which this `up` may run; the daemon outlives it.
+const NOT_FOR_IT: [&str; 2] = ["NOTIFY_SOCKET", mark::NAME];
 
 /// What is needed to reach the local bastion, and to start it.
 #[derive(Clone)]
@@ -264,7 +267,12 @@ impl Local {
             .arg(directory.join("authorized_keys"))
             .args(["--exit-when-idle", &self.idle.as_secs().to_string()])
             .env_clear()
-            .envs(self.host.environment.iter().filter(|(name, _)| *name != "NOTIFY_SOCKET"))
+            .envs(
+                self.host
+                    .environment
+                    .iter()
+                    .filter(|(name, _)| !NOT_FOR_IT.iter().any(|not| name == not)),
+            )
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(stdout)

@@ -13,6 +13,7 @@ mod lines;
 pub(crate) mod local;
 pub(crate) mod logs;
 mod machine;
+pub(crate) mod mark;
 pub(crate) mod note;
 pub(crate) mod orphans;
 pub(crate) mod plan;
@@ -39,10 +40,11 @@ use crate::rt::{self, Signal, Signals};
 use control::{Asked, ServiceStatus, Status};
 use lane::{Ask, Lane, Way};
 use machine::{Action, Event, Index, Job, Machine};
+use mark::{Marks, Part};
 use note::Note;
 use plan::{Plan, Planned};
 use records::Records;
-use service::{Course, Order, Running};
+use service::{Course, Order, Reach, Running};
 
 /// How long goodbyes to the bastion may take at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -96,6 +98,7 @@ struct Session {
     asked: Receiver<Asked>,
     socket: std::path::PathBuf,
     _control: rt::Task<()>,
+    marks: Vec<Marks>,
     running: BTreeMap<Index, Running>,
     /// Whose run command was started before; what still holds the port of these may be their own.
     started: BTreeSet<Index>,
@@ -106,8 +109,9 @@ struct Session {
 /// Cleans up after others, looks whether there is room, and makes the control socket.
 async fn begin(plan: Plan, show: Show) -> Result<Session> {
     let records = Records::of(&plan.home);
-    for service in orphans::sweep(&records).await? {
-        let text = format!("ended what an earlier up had left running of {service}");
+    let swept = orphans::sweep(&records, &plan.home).await?;
+    let ended = |service| format!("ended what an earlier up had left running of {service}");
+    for text in swept.warnings.into_iter().chain(swept.ended.into_iter().map(ended)) {
         show(Said::Note(Note::Warning(text)));
     }
     let (socket, listener) = entry::enter(&records, &plan).await?;
@@ -141,6 +145,11 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         asked,
         socket,
         _control: rt::spawn(control::serve(listener, ask)),
+        marks: plan
+            .services
+            .iter()
+            .map(|planned| Marks::new(&plan.home, &planned.tag.service))
+            .collect(),
         running: BTreeMap::new(),
         started: BTreeSet::new(),
         watched: BTreeMap::new(),
@@ -233,7 +242,19 @@ impl Session {
         match action {
             Action::Spawn(index, stage) => self.spawn(index, stage),
             Action::Stop(index) => self.running.get(&index).into_iter().for_each(Running::stop),
-            Action::Kill(index) => self.running.get(&index).into_iter().for_each(Running::kill),
+            Action::Kill(index) => {
+                self.running.get(&index).into_iter().for_each(Running::kill);
+                self.daemons(index).kill();
+            }
+            Action::Clear(index) => {
+                let (daemons, patience) = (self.daemons(index), self.plan.services[index].config.stop_timeout);
+                let tell = self.teller();
+                rt::spawn(async move {
+                    daemons.end(None, patience).await;
+                    tell(Event::Cleared(index));
+                })
+                .detach();
+            }
             Action::Watch(index) => self.watch(index),
             Action::Unwatch(index) => drop(self.watched.remove(&index)),
             Action::Connect(link) => {
@@ -254,6 +275,14 @@ impl Session {
             Action::Tell(Note::Ready) => (self.show)(Said::Ready(self.edge().unwrap_or_default())),
             Action::Tell(note) => (self.show)(Said::Note(note)),
             Action::End(_) => {}
+        }
+    }
+
+    /// What left the groups of bootstrap and build.
+    fn daemons(&self, index: Index) -> Reach {
+        Reach {
+            group: None,
+            mark: Some(self.marks[index].value(Part::Prepare)),
         }
     }
 
@@ -280,6 +309,7 @@ impl Session {
             directory: planned.config.working_directory.clone(),
             environment: planned.environment.clone(),
             stop_timeout: planned.config.stop_timeout,
+            marks: self.marks[index].clone(),
         };
         let log = logs::Log::append(self.plan.home.log(&planned.tag.service));
         let teller = self.teller();
@@ -354,6 +384,9 @@ impl Session {
         if let Err(why) = self.records.remove_up(std::process::id()).await {
             // The next sweep finds that nobody lives there.
             tracing::debug!("{why}");
+        }
+        for text in self.records.warnings() {
+            (self.show)(Said::Note(Note::Warning(text)));
         }
         std::fs::remove_file(&self.socket).ok();
     }
