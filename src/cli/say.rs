@@ -157,7 +157,9 @@ impl Screen {
                 (Stream::Out, format!("{object:#}\n"))
             }
             Said::Ready(url) => (Stream::Out, self.ready.replace("{url}", &url)),
-            Said::Note(note @ (Note::Warning(_) | Note::Lost(_) | Note::StillLost(..))) => (Stream::Err, self.note(&note)),
+            Said::Note(note @ (Note::Warning(_) | Note::Waits(_) | Note::Lost(_) | Note::StillLost(..))) => {
+                (Stream::Err, self.note(&note))
+            }
             Said::Note(note) => (self.human(), self.note(&note)),
         };
         self.shared.push(stream, text);
@@ -302,6 +304,7 @@ fn sentence(note: &Note) -> String {
         Note::Displaced(service, None) => format!("{service}: the bastion's admin released the tag"),
         Note::Down(service) => format!("{service}: asked to end"),
         Note::Stopping => "stopping".to_owned(),
+        Note::Waits(text) => text.clone(),
         Note::Warning(text) => format!("warning: {text}"),
     }
 }

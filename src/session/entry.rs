@@ -34,11 +34,12 @@ pub(super) async fn enter(records: &Records, plan: &Plan) -> Result<(PathBuf, rt
         socket: socket.clone(),
         tags: plan.services.iter().map(|planned| planned.tag.to_string()).collect(),
     };
-    let entered = match claim(records, plan, &up).await {
-        Ok(()) => ports_are_free(plan).await,
-        Err(error) => Err(error),
+    let entered = async {
+        claim(records, plan, &up).await?;
+        plan.local.check().await?;
+        ports_are_free(plan).await
     };
-    if let Err(error) = entered {
+    if let Err(error) = entered.await {
         std::fs::remove_file(&socket).ok();
         if let Err(why) = records.remove_up(up.process.pid).await {
             // The next sweep finds that nobody lives there.

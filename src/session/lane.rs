@@ -7,8 +7,10 @@ use smol::channel::{Receiver, Sender};
 
 use super::local::Local;
 use super::machine::{Event, Index};
+use super::note::Note;
 use super::records::Records;
 use super::serve::{self, Upstream, Upstreams};
+use super::{Said, Show};
 use crate::error::Result;
 use crate::name::{Service, Tag};
 use crate::protocol::{self, Claim, Release};
@@ -24,6 +26,7 @@ const ASKS: usize = 1024;
 pub(super) struct Way {
     pub(super) local: Local,
     pub(super) records: Records,
+    pub(super) show: Show,
     /// What this machine is called.
     pub(super) machine: String,
     pub(super) tags: Vec<Tag>,
@@ -58,7 +61,8 @@ impl Lane {
     pub(super) fn open(way: Arc<Way>, number: u64, tell: impl Fn(Event) + Send + Sync + 'static) -> Lane {
         let (asks, asked) = smol::channel::bounded(ASKS);
         let task = rt::spawn(async move {
-            match way.local.connect().await {
+            let say = |text| (way.show)(Said::Note(Note::Waits(text)));
+            match way.local.connect(&say).await {
                 Ok((link, requests, ready)) => {
                     *way.edge.lock().unwrap_or_else(PoisonError::into_inner) = Some(ready.http);
                     let served = rt::spawn(serve::run(requests, way.upstreams.clone()));

@@ -120,6 +120,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
     let way = Way {
         local: plan.local.clone(),
         records: records.clone(),
+        show: show.clone(),
         machine: identity::machine(),
         tags,
         routes: plan.services.iter().map(route).collect(),

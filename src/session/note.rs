@@ -56,6 +56,8 @@ pub(crate) enum Note {
     Down(Service),
     /// Everything ends.
     Stopping,
+    /// What the way to the bastion waits for, or mends.
+    Waits(String),
     /// Something that went wrong without consequence.
     Warning(String),
 }

@@ -26,6 +26,7 @@ mod init;
 mod isolation;
 mod laptop;
 mod lease;
+mod local;
 mod names;
 mod openssh;
 mod peers_alone;
