@@ -12,11 +12,11 @@ use crate::rt;
 
 /// Enters this process as the one that serves the plan's tags, and makes its control socket.
 ///
-/// One transaction decides among those that come at once, so that exactly one of them goes on.
+/// `since` is now, in seconds since the Unix epoch. One transaction decides among those that come at once, so that exactly one of them goes on.
 ///
 /// # Errors
 /// Another `up` of this machine serves a tag, a port is taken, or the socket cannot be made.
-pub(super) async fn enter(records: &Records, plan: &Plan) -> Result<(PathBuf, rt::UnixListener)> {
+pub(super) async fn enter(records: &Records, plan: &Plan, since: u64) -> Result<(PathBuf, rt::UnixListener)> {
     let process = Process::own();
     let socket = plan.home.control(process.pid)?;
     // Another process had this number once.
@@ -33,6 +33,9 @@ pub(super) async fn enter(records: &Records, plan: &Plan) -> Result<(PathBuf, rt
         process,
         socket: socket.clone(),
         tags: plan.services.iter().map(|planned| planned.tag.to_string()).collect(),
+        listen: Some(plan.config.tunnel.listen),
+        staging: plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
+        since,
     };
     let entered = async {
         claim(records, plan, &up).await?;

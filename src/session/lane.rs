@@ -62,7 +62,7 @@ impl Lane {
         let (asks, asked) = smol::channel::bounded(ASKS);
         let task = rt::spawn(async move {
             let say = |text| (way.show)(Said::Note(Note::Waits(text)));
-            match way.local.connect(&say).await {
+            match way.local.connect(&way.records, &say).await {
                 Ok((link, requests, ready)) => {
                     *way.edge.lock().unwrap_or_else(PoisonError::into_inner) = Some(ready.http);
                     let served = rt::spawn(serve::run(requests, way.upstreams.clone()));

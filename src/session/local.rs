@@ -5,6 +5,7 @@
 
 mod found;
 mod key;
+mod staging;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
@@ -14,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use http::Method;
 use rustix::process::Signal;
 use serde::Deserialize;
 
 use super::home::{Home, private_directory};
+use super::records::Records;
 use super::system::Process;
-use super::{mark, port, socket};
+use super::{mark, port};
 use crate::config::StagingUrl;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
@@ -92,6 +93,18 @@ impl Local {
         })
     }
 
+    /// What to tell a person when requests without the header go elsewhere than another running `up` asked for.
+    pub(super) async fn staging_taken(&self, records: &Records) -> Result<Option<String>> {
+        staging::taken(self.listen, self.staging.as_ref(), records).await
+    }
+
+    /// At the end: the daemon serves the others' staging.
+    pub(super) async fn stage_for_others(&self, records: &Records) {
+        if self.staging.is_some() {
+            staging::for_others(&self.home.local(self.listen), self.listen, records).await;
+        }
+    }
+
     /// The same, with a daemon that ends this long after its last session.
     pub(crate) fn with_idle(self, idle: Duration) -> Local {
         Local { idle, ..self }
@@ -112,9 +125,9 @@ impl Local {
     }
 
     /// Finds or starts the daemon and connects to it. `say` hears what takes longer than a moment.
-    pub(crate) async fn connect(&self, say: Say<'_>) -> Result<(Link, Requests, Ready)> {
+    pub(crate) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<(Link, Requests, Ready)> {
         let (ready, new_key) = self.ensure(say).await?;
-        self.stage(&ready).await?;
+        staging::stage(&ready, self.listen, records).await?;
         let transport = match ready.ssh.strip_prefix("unix:") {
             Some(path) => Transport::Unix(PathBuf::from(path)),
             None => Transport::Tcp(ready.ssh.clone()),
@@ -338,19 +351,6 @@ impl Local {
             .stderr(stderr)
             .process_group(0);
         command.spawn().map_err(|why| trouble(&self.host.executable, &why))
-    }
-
-    /// Tells the daemon where untagged requests go.
-    async fn stage(&self, ready: &Ready) -> Result<()> {
-        let url = self.staging.as_ref().map(ToString::to_string);
-        let body = serde_json::json!({ "staging_url": url });
-        let told = socket::call(&ready.control, Method::POST, "/v1/staging", Some(body)).await;
-        let why = match told {
-            Ok((status, _)) if status.is_success() => return Ok(()),
-            Ok((status, body)) => format!("it answered {status}: {}", String::from_utf8_lossy(&body)),
-            Err(why) => why,
-        };
-        Err(Error::new(Exit::Unreachable, "the local bastion does not take tunnel.staging_url").because(why))
     }
 }
 

@@ -114,7 +114,11 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
     for text in swept.warnings.into_iter().chain(swept.ended.into_iter().map(ended)) {
         show(Said::Note(Note::Warning(text)));
     }
-    let (socket, listener) = entry::enter(&records, &plan).await?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (socket, listener) = entry::enter(&records, &plan, since).await?;
+    if let Some(text) = plan.local.staging_taken(&records).await? {
+        show(Said::Note(Note::Warning(text)));
+    }
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
     let (ask, asked) = smol::channel::bounded(16);
     let way = Way {
@@ -139,9 +143,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         records,
         way: Arc::new(way),
         begun: Instant::now(),
-        since: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
+        since,
         happened: smol::channel::unbounded(),
         asked,
         socket,
@@ -366,6 +368,7 @@ impl Session {
             user: self.plan.user.to_string(),
             file: self.plan.config.file.clone(),
             url: self.edge(),
+            staging_url: self.plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
             since: self.since,
             services: services.collect(),
         }
@@ -386,6 +389,7 @@ impl Session {
             // The next sweep finds that nobody lives there.
             tracing::debug!("{why}");
         }
+        rt::timeout(GOODBYE, self.plan.local.stage_for_others(&self.records)).await;
         for text in self.records.warnings() {
             (self.show)(Said::Note(Note::Warning(text)));
         }

@@ -129,6 +129,12 @@ async fn adopt(records: &Records, home: &Home) -> Result<()> {
                 process,
                 socket,
                 tags: tags.map(|service| service.tag).collect(),
+                listen: status
+                    .url
+                    .as_deref()
+                    .and_then(|url| url.strip_prefix("http://")?.parse().ok()),
+                staging: status.staging_url,
+                since: status.since,
             };
             records.adopt(&up).await?;
         }

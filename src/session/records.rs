@@ -6,6 +6,7 @@
 mod file;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,6 +43,15 @@ pub(crate) struct Up {
     pub(crate) socket: PathBuf,
     /// What it serves, as `user:service`.
     pub(crate) tags: Vec<String>,
+    /// The address of its local bastion's edge.
+    #[serde(default)]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Its `tunnel.staging_url`.
+    #[serde(default)]
+    pub(crate) staging: Option<String>,
+    /// Seconds since the Unix epoch.
+    #[serde(default)]
+    pub(crate) since: u64,
 }
 
 /// A process group that an `up` started.
@@ -280,6 +290,17 @@ fn json(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
+    fn up(process: Process, tags: &[&str]) -> Up {
+        Up {
+            process,
+            socket: PathBuf::new(),
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+            listen: None,
+            staging: None,
+            since: 0,
+        }
+    }
+
     #[test]
     fn many_at_once_and_none_is_lost() {
         let directory = tempfile::tempdir().unwrap();
@@ -293,11 +314,7 @@ mod tests {
                             pid,
                             birth: "today".into(),
                         };
-                        let up = Up {
-                            process,
-                            socket: PathBuf::new(),
-                            tags: vec![format!("alice:s{pid}")],
-                        };
+                        let up = up(process, &[&format!("alice:s{pid}")]);
                         records.enter(&up, &[]).await
                     })
                 })
@@ -312,11 +329,7 @@ mod tests {
                 pid: 99,
                 birth: "today".into(),
             };
-            let late = Up {
-                process,
-                socket: PathBuf::new(),
-                tags: vec!["alice:s8".into(), "alice:s99".into()],
-            };
+            let late = up(process, &["alice:s8", "alice:s99"]);
             let (holder, tag) = records.enter(&late, &[]).await.unwrap().expect("s8 is taken");
             assert_eq!((holder.process.pid, tag.as_str()), (8, "alice:s8"));
             assert_eq!(records.enter(&late, &[(holder.process, tag)]).await.unwrap(), None);

@@ -34,6 +34,7 @@ mod preflight;
 mod records;
 mod rekey;
 mod rough;
+mod shared;
 mod smuggling;
 mod sshd;
 mod streaming;
