@@ -5,6 +5,7 @@
 pub(crate) mod control;
 mod dotenv;
 mod entry;
+mod happened;
 mod health;
 pub(crate) mod home;
 pub(crate) mod identity;
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::channel::{Receiver, Sender};
+use smol::channel::Receiver;
 
 pub(crate) use lane::Takeover;
 pub(crate) use machine::{Outcome, Restart};
@@ -38,16 +39,20 @@ use crate::error::Result;
 use crate::name::Service;
 use crate::rt::{self, Signal, Signals};
 use control::{Asked, ServiceStatus, Status};
+use happened::Happened;
 use lane::{Ask, Lane, Way};
 use machine::{Action, Event, Index, Job, Machine};
 use mark::{Marks, Part};
 use note::Note;
 use plan::{Plan, Planned};
 use records::Records;
-use service::{Course, Order, Reach, Running};
+use service::{Order, Reach, Running};
 
 /// How long goodbyes to the bastion may take at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How many questions of `status` and `down` wait for the loop; further ones wait in their connections.
+const ASKED: usize = 16;
 
 /// What a person is told while an `up` runs.
 #[derive(Clone, Debug)]
@@ -94,7 +99,7 @@ struct Session {
     way: Arc<Way>,
     begun: Instant,
     since: u64,
-    happened: (Sender<Event>, Receiver<Event>),
+    happened: Happened,
     asked: Receiver<Asked>,
     socket: std::path::PathBuf,
     _control: rt::Task<()>,
@@ -120,7 +125,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         show(Said::Note(Note::Warning(text)));
     }
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
-    let (ask, asked) = smol::channel::bounded(16);
+    let (ask, asked) = smol::channel::bounded(ASKED);
     let way = Way {
         local: plan.local.clone(),
         records: records.clone(),
@@ -144,7 +149,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         way: Arc::new(way),
         begun: Instant::now(),
         since,
-        happened: smol::channel::unbounded(),
+        happened: Happened::new(),
         asked,
         socket,
         _control: rt::spawn(control::serve(listener, ask)),
@@ -191,10 +196,7 @@ impl Session {
         loop {
             let heard = {
                 let signal = async { Heard::Signal(signals.next().await) };
-                let happened = async {
-                    // The session holds a sender itself, so the queue never ends.
-                    self.happened.1.recv().await.map_or(Heard::Time, Heard::Happened)
-                };
+                let happened = async { Heard::Happened(self.happened.next().await) };
                 let asked = async { self.asked.recv().await.map_or(Heard::Time, Heard::Asked) };
                 let time = async {
                     match self.machine.deadline() {
@@ -235,12 +237,6 @@ impl Session {
         (names.is_empty() || !found.is_empty()).then_some(found)
     }
 
-    fn teller(&self) -> impl Fn(Event) + Send + Sync + 'static {
-        let happened = self.happened.0.clone();
-        // Closed when the loop has ended, which needs to hear nothing more.
-        move |event| drop(happened.try_send(event))
-    }
-
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn(index, stage) => self.spawn(index, stage),
@@ -251,17 +247,17 @@ impl Session {
             }
             Action::Clear(index) => {
                 let (daemons, patience) = (self.daemons(index), self.plan.services[index].config.stop_timeout);
-                let tell = self.teller();
+                let teller = self.happened.teller();
                 rt::spawn(async move {
                     daemons.end(None, patience).await;
-                    tell(Event::Cleared(index));
+                    teller.tell(Event::Cleared(index)).await;
                 })
                 .detach();
             }
             Action::Watch(index) => self.watch(index),
             Action::Unwatch(index) => drop(self.watched.remove(&index)),
             Action::Connect(link) => {
-                let lane = Lane::open(self.way.clone(), link, self.teller());
+                let lane = Lane::open(self.way.clone(), link, self.happened.teller());
                 self.lanes.insert(link, lane);
             }
             Action::Claim(link, index) => {
@@ -303,9 +299,10 @@ impl Session {
             && let Some(taken) = port::taken(planned.config.port)
         {
             let error = entry::port_taken(planned, taken);
-            return self.teller()(Event::SpawnFailed(index, error));
+            return self.happened.push(Event::SpawnFailed(index, error));
         }
         let order = Order {
+            index,
             service: planned.tag.service.clone(),
             stage,
             shell: planned.command(stage).to_owned(),
@@ -315,17 +312,10 @@ impl Session {
             marks: self.marks[index].clone(),
         };
         let log = logs::Log::append(self.plan.home.log(&planned.tag.service));
-        let teller = self.teller();
-        let tell = move |course| {
-            teller(match course {
-                Course::Failed(error) => Event::SpawnFailed(index, error),
-                Course::Exited(status) => Event::Exited(index, status),
-                Course::Gone => Event::Gone(index),
-            });
-        };
-        match service::start(order, self.records.clone(), log, self.show.clone(), tell) {
+        let teller = self.happened.teller();
+        match service::start(order, self.records.clone(), log, self.show.clone(), teller) {
             Ok(running) => drop(self.running.insert(index, running)),
-            Err(error) => self.teller()(Event::SpawnFailed(index, error)),
+            Err(error) => self.happened.push(Event::SpawnFailed(index, error)),
         }
     }
 
@@ -336,12 +326,8 @@ impl Session {
             path: config.health_check_path.clone(),
             protocol: config.protocol,
         };
-        let (tell, healthy) = (self.teller(), self.teller());
-        let task = rt::spawn(async move {
-            health::wait(check, |why| tell(Event::Unhealthy(index, why))).await;
-            healthy(Event::Healthy(index));
-        });
-        self.watched.insert(index, task);
+        let teller = self.happened.teller();
+        self.watched.insert(index, rt::spawn(health::wait(check, index, teller)));
     }
 
     fn edge(&self) -> Option<String> {
@@ -376,6 +362,7 @@ impl Session {
 
     /// Leaves nothing: whatever still runs is killed by being dropped.
     async fn end(mut self) {
+        self.happened.close();
         self.running.clear();
         self.watched.clear();
         let lanes = std::mem::take(&mut self.lanes);

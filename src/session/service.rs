@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use smol::channel::{Receiver, Sender};
 
+use super::happened::Teller;
 use super::lines::Lines;
 use super::logs::Log;
+use super::machine::{Event, Index};
 use super::mark::{self, Marks, Part};
 use super::note::{Stage, Status};
 use super::records::{Group, Records};
@@ -44,6 +46,7 @@ const BUFFER: usize = 16 * 1024;
 
 /// What is to be started.
 pub(super) struct Order {
+    pub(super) index: Index,
     pub(super) service: Service,
     pub(super) stage: Stage,
     pub(super) shell: String,
@@ -51,16 +54,6 @@ pub(super) struct Order {
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) stop_timeout: Duration,
     pub(super) marks: Marks,
-}
-
-/// What comes back.
-pub(super) enum Course {
-    /// The record could not be written; nothing runs.
-    Failed(Error),
-    /// The command itself ended.
-    Exited(Status),
-    /// Nothing of its group is left.
-    Gone,
 }
 
 /// A group that runs, or did. Dropping it kills the group.
@@ -97,14 +90,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a command; `tell` hears of its course.
-pub(super) fn start(
-    order: Order,
-    records: Records,
-    log: Log,
-    show: Show,
-    tell: impl Fn(Course) + Send + Sync + 'static,
-) -> Result<Running> {
+/// Starts a command. [`Event::SpawnFailed`] or [`Event::Exited`], and then [`Event::Gone`], come through `teller`.
+pub(super) fn start(order: Order, records: Records, log: Log, show: Show, teller: Teller) -> Result<Running> {
     let failed = |why: std::io::Error| {
         let what = format!("{} of service {} cannot be started", order.stage.key(), order.service);
         let missing = !order.directory.is_dir();
@@ -154,6 +141,7 @@ pub(super) fn start(
         mark: (order.stage == Stage::Run).then_some(mark),
     };
     let watch = Watch {
+        index: order.index,
         reach: reach.clone(),
         records,
         record,
@@ -162,7 +150,7 @@ pub(super) fn start(
         stopped,
         timeout: order.stop_timeout,
     };
-    rt::spawn(watch.run(child, tell)).detach();
+    rt::spawn(watch.run(child, teller)).detach();
     Ok(Running {
         group,
         reach,
@@ -255,6 +243,7 @@ impl Reach {
 }
 
 struct Watch {
+    index: Index,
     reach: Reach,
     records: Records,
     record: Group,
@@ -265,8 +254,8 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, mut child: Child, tell: impl Fn(Course)) {
-        let group = child.id();
+    async fn run(mut self, mut child: Child, teller: Teller) {
+        let (index, group) = (self.index, child.id());
         let born = rt::unblock(move || Process::of(group)).await;
         self.record.leader = born.unwrap_or(self.record.leader);
         let input = child.stdin.take();
@@ -313,8 +302,8 @@ impl Watch {
         };
         self.output.last_words().await;
         match written {
-            Ok(()) => tell(Course::Exited(status_of(status))),
-            Err(why) => tell(Course::Failed(why)),
+            Ok(()) => teller.tell(Event::Exited(index, status_of(status))).await,
+            Err(why) => teller.tell(Event::SpawnFailed(index, why)).await,
         }
         self.reach.end(kill_at, self.timeout).await;
         self.gone.store(true, Ordering::SeqCst);
@@ -323,7 +312,7 @@ impl Watch {
             // The next sweep finds nobody of this birth and forgets it.
             tracing::debug!("{why}");
         }
-        tell(Course::Gone);
+        teller.tell(Event::Gone(index)).await;
     }
 }
 

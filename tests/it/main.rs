@@ -27,6 +27,7 @@ mod isolation;
 mod laptop;
 mod lease;
 mod local;
+mod manners;
 mod names;
 mod openssh;
 mod peers_alone;
