@@ -28,7 +28,6 @@ use crate::bastiond::route;
 use crate::bastiond::staging::Staging;
 use crate::bastiond::state::Daemon;
 use crate::rt::{self, TcpListener, TcpStream};
-use crate::tunnel::stream;
 
 /// The health check's path.
 const HEALTH: &str = "/ephemwork-health";
@@ -38,6 +37,13 @@ const WRITE_BUFFER: usize = 256 * 1024;
 
 /// Requests at once on one HTTP/2 connection from outside: what ALB uses (128), and room.
 const MAX_STREAMS: u32 = 256;
+
+/// How much of one HTTP/2 upload may be on its way to a laptop that does not take it, in bytes. Load balancers are near.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What the system may hold of an answer for a client that does not read it, in bytes. Load balancers are near, so that more of it
+/// would move nothing faster; the system's own limit is several MiB a connection.
+const SEND_BUFFER: usize = 512 * 1024;
 
 /// The largest head in HTTP/2, in bytes as HPACK counts them.
 const MAX_HEAD: u32 = 64 * 1024;
@@ -96,6 +102,10 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     if let Err(why) = stream.set_nodelay(true) {
         tracing::debug!("TCP_NODELAY: {why}");
     }
+    // Linux doubles what it is told, for its own bookkeeping.
+    if let Err(why) = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER / 2) {
+        tracing::debug!("SO_SNDBUF: {why}");
+    }
     let draining = edge.daemon.drain_begins();
     // A client that has said nothing yet is owed nothing.
     let leaves = async {
@@ -126,8 +136,8 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             let mut serving = conn::http2::Builder::new(rt::HyperExecutor);
             serving
                 .timer(rt::HyperTimer)
-                .initial_stream_window_size(stream::STREAM_WINDOW)
-                .initial_connection_window_size(stream::CONNECTION_WINDOW)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW * (MAX_STREAMS + 6))
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD)
                 .max_send_buf_size(WRITE_BUFFER)

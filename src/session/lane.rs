@@ -188,7 +188,7 @@ impl Course<'_> {
             protocol::Event::Draining => return self.teller.tell(Event::Draining(self.number)).await,
             protocol::Event::Displaced { tag, by } => (tag, Some(by)),
             protocol::Event::Released { tag } => (tag, None),
-            protocol::Event::Alive | protocol::Event::Unknown => return,
+            protocol::Event::Unknown => return,
         };
         if let Some(index) = index(&tag.service) {
             self.teller.tell(Event::Displaced(index, by)).await;

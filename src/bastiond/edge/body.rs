@@ -58,6 +58,7 @@ impl Flight {
         permit: Option<Permit>,
     ) -> Flight {
         lane.outstanding.fetch_add(weight, Relaxed);
+        lane.streams.fetch_add(1, Relaxed);
         counters.in_flight.fetch_add(1, Relaxed);
         Flight {
             daemon: Arc::clone(daemon),
@@ -86,6 +87,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.lane.outstanding.fetch_sub(self.weight, Relaxed);
+        self.lane.streams.fetch_sub(1, Relaxed);
         self.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }

@@ -20,7 +20,7 @@ use super::{Answered, Edge};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::route;
-use crate::bastiond::ssh::Forwards;
+use crate::bastiond::ssh::{Forwards, Requests};
 use crate::bastiond::state::{Daemon, Route};
 use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
@@ -85,9 +85,9 @@ pub(super) async fn answer(edge: &Arc<Edge>, shared: &Shared, tag: &Tag, request
     let weight = WEIGHT + request.body().size_hint().lower();
     let flight = Flight::begin(&edge.daemon, &lane, &counters, weight, Some(permit));
     let answered = match &lane.carrier {
-        Carrier::Laptop(requests) => match requests.get() {
-            Some(sender) => tunnel(sender.clone(), flight, shared, tag, request).await,
-            None => Err(Own::lane_lost(tag, "its requests channel is not open yet")),
+        Carrier::Laptop(requests) => match requests.sender(&lane).await {
+            Ok(sender) => tunnel((requests, sender), flight, shared, tag, request).await,
+            Err(why) => Err(Own::lane_lost(tag, &why)),
         },
         Carrier::OpenSsh(forwards) => match forwards.pool(&tag.service) {
             Some(pool) => forward(forwards, &pool, flight, shared, tag, request).await,
@@ -161,7 +161,7 @@ fn set_tag(head: &mut request::Parts, tag: &Tag) {
 
 /// Over HTTP/2 on the requests channel.
 async fn tunnel(
-    sender: SendRequest<Bytes>,
+    (requests, sender): (&Requests, SendRequest<Bytes>),
     flight: Flight,
     shared: &Shared,
     tag: &Tag,
@@ -189,6 +189,9 @@ async fn tunnel(
     head.version = Version::HTTP_11;
     head.extensions.clear();
     if let Some(token) = &upgrade {
+        if !requests.takes_upgrades(&sender).await {
+            return Err(Own::lane_lost(tag, "it does not carry upgrades"));
+        }
         head.method = Method::CONNECT;
         head.extensions.insert(h2::ext::Protocol::from(token.as_str()));
         head.headers.remove(header::CONTENT_LENGTH);

@@ -22,6 +22,7 @@ use crate::hop;
 use crate::protocol::{self, NoAnswer};
 use crate::rt::{self, TcpStream};
 use crate::tunnel::stream::{self, TunnelBody, Unsent};
+use crate::tunnel::window;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 
 /// How long a service on this machine may take to accept a connection; its backlog is full when it does not.
@@ -133,8 +134,8 @@ impl Target {
         }
         let stream = self.connect().await?;
         let handshake = http2::Builder::new(rt::HyperExecutor)
-            .initial_stream_window_size(stream::STREAM_WINDOW)
-            .initial_connection_window_size(stream::CONNECTION_WINDOW)
+            .initial_stream_window_size(window::MANY)
+            .initial_connection_window_size(window::CONNECTION)
             .handshake(rt::io(stream));
         let (sender, driver) = handshake
             .await
