@@ -87,7 +87,10 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             .hint(format!("kill {}", up.process.pid)));
         }
         match form {
-            Form::Json => say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept, "warnings": warnings })),
+            Form::Json => {
+                let not_up: Vec<&String> = was_not_up(&arguments.services, &ended, &swept).collect();
+                say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept, "not_up": not_up, "warnings": warnings }));
+            }
             Form::Human => say::out(&report(&arguments.services, &ended, &swept)),
         }
         Ok(Exit::Fine)
@@ -162,12 +165,17 @@ async fn wait(up: &Up, services: &[String], form: Form) -> Result<()> {
     }
 }
 
+/// The names that were given and meant nothing.
+fn was_not_up<'a>(asked: &'a [String], ended: &[String], swept: &[String]) -> impl Iterator<Item = &'a String> {
+    asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name))
+}
+
 fn report(asked: &[String], ended: &[String], swept: &[String]) -> String {
     let mut text = String::new();
     for service in swept {
         text += &format!("ended what a killed up had left running of {service}\n");
     }
-    for service in asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name)) {
+    for service in was_not_up(asked, ended, swept) {
         text += &format!("{service} was not up\n");
     }
     for service in ended {

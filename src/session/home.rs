@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
-use crate::name::Service;
 
 /// The longest path of a unix socket that every system takes, in bytes: macOS has room for 104 with the end (unix(4)), Linux for 108.
 const MAX_SOCKET_PATH: usize = 103;
@@ -71,15 +70,9 @@ impl Home {
         self.root.join("key")
     }
 
-    /// A service's output.
-    pub(crate) fn log(&self, service: &Service) -> PathBuf {
-        self.root.join("logs").join(format!("{service}.log"))
-    }
-
-    /// What a detached `up` prints.
-    pub(crate) fn detached_log(&self) -> PathBuf {
-        // A service's log ends in `.log`, so no service can have this name.
-        self.root.join("logs").join("up.detached")
+    /// What was printed, a directory for each project.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     /// The state of the local bastion whose edge listens there.

@@ -266,8 +266,8 @@ impl Machine {
         }
         self.tell(Note::Exited(service.clone(), stage, status, None));
         let what = match stage {
-            Stage::Run => format!("service {service} ended with {status}"),
-            _ => format!("{} of service {service} failed with {status}", stage.key()),
+            Stage::Run => format!("service {service} {}", status.after("ended")),
+            _ => format!("{} of service {service} {}", stage.key(), status.after("failed")),
         };
         let hint = match stage {
             Stage::Run if status.success() => {

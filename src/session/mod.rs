@@ -125,6 +125,10 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         show(Said::Note(Note::Warning(text)));
     }
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
+    // A log that cannot be written costs no more than itself.
+    if let Err(why) = plan.logs.make(&plan.config.file) {
+        show(Said::Note(Note::Warning(format!("nothing is logged: {why}"))));
+    }
     let (ask, asked) = smol::channel::bounded(ASKED);
     let way = Way {
         local: plan.local.clone(),
@@ -311,7 +315,7 @@ impl Session {
             stop_timeout: planned.config.stop_timeout,
             marks: self.marks[index].clone(),
         };
-        let log = logs::Log::append(self.plan.home.log(&planned.tag.service));
+        let log = logs::Log::append(self.plan.logs.service(&planned.tag.service));
         let teller = self.happened.teller();
         match service::start(order, self.records.clone(), log, self.show.clone(), teller) {
             Ok(running) => drop(self.running.insert(index, running)),

@@ -240,7 +240,9 @@ impl server::Handler for Handler {
         if let Carrier::OpenSsh(forwards) = &lane.carrier {
             forwards.remove(&tag.service);
         }
-        Ok(Box::pin(self.daemon.release(&tag, None, Releaser::Lane(lane.id))).await.is_ok())
+        Ok(Box::pin(self.daemon.release(&tag, None, Releaser::Lane(lane.id)))
+            .await
+            .is_ok())
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
