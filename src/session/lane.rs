@@ -149,7 +149,7 @@ impl Course<'_> {
 
     async fn claim(&self, link: &Link, index: Index, takeover: Takeover) -> Result<()> {
         let tag = &self.way.tags[index];
-        self.way.upstreams.set(&tag.service, self.way.routes[index]);
+        self.way.upstreams.set(&tag.service, self.way.routes[index].clone());
         let claim = Claim {
             protocol: protocol::VERSION,
             service: tag.service.to_string(),

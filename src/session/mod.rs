@@ -178,6 +178,11 @@ fn route(planned: &Planned) -> serve::Upstream {
     serve::Upstream {
         port: planned.config.port,
         protocol,
+        host: match &planned.config.host_header {
+            config::HostHeader::Keep => None,
+            config::HostHeader::Local => Some(format!("localhost:{}", planned.config.port)),
+            config::HostHeader::Value(host) => Some(host.clone()),
+        },
     }
 }
 

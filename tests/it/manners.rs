@@ -5,7 +5,13 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 
-use crate::support::{LIMIT, Process, Service, Workshop, get, service::After, service::ok, until};
+use rustix::process::Signal;
+
+use crate::support::{
+    Head, LIMIT, Process, Service, Wire, Workshop, fetch, get,
+    service::{After, ok},
+    until,
+};
 
 /// A framework logged a broken pipe for every look at its health.
 #[test]
@@ -58,6 +64,51 @@ fn an_endless_health_answer_is_an_answer() {
         ),
     );
     drop(workshop.up(&["api"], &["--no-run"]));
+}
+
+/// What the service finds in Host, and where the client's is then; for a request and for an upgrade.
+#[test]
+fn host_is_kept_or_replaced_as_it_is_told() {
+    fn shown(head: &Head) -> String {
+        let of = |name: &str| head.field(name).unwrap_or("none").to_owned();
+        format!("{} {}", of("host"), of("x-forwarded-host"))
+    }
+    let service = Service::start(|head, wire| {
+        let shown = shown(head);
+        match head.field("upgrade") {
+            Some(_) => wire.send(format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: test\r\nX-Shown: {shown}\r\n\r\n"
+            )),
+            None => wire.send(ok(&shown)),
+        }
+        After::Keep
+    });
+    let workshop = Workshop::new("alice", "");
+    let port = service.port;
+    for (host_header, expected) in [
+        ("", "staging.example.com none".to_owned()),
+        ("host_header = \"keep\"", "staging.example.com none".to_owned()),
+        ("host_header = \"local\"", format!("localhost:{port} staging.example.com")),
+        ("host_header = \"my.test:1\"", "my.test:1 staging.example.com".to_owned()),
+    ] {
+        workshop.write("", &format!("[service.api]\nport = {port}\n{host_header}\n"));
+        let mut up = workshop.up(&["api"], &["--no-run"]);
+        let head = "GET / HTTP/1.1\r\nHost: staging.example.com\r\nX-Ephemwork: alice:api\r\n";
+        assert_eq!(fetch(workshop.edge, format!("{head}\r\n")).text(), expected);
+        let mut wire = Wire::to(workshop.edge);
+        wire.send(format!("{head}Connection: upgrade\r\nUpgrade: test\r\n\r\n"));
+        let answer = wire.head().expect("no answer to the upgrade");
+        assert_eq!(
+            (answer.status(), answer.field("x-shown")),
+            (101, Some(expected.as_str())),
+            "{host_header}"
+        );
+        // What another proxy said before stays.
+        let told = fetch(workshop.edge, format!("{head}X-Forwarded-Host: first.example\r\n\r\n")).text();
+        assert!(told.ends_with(" first.example"), "{host_header}: {told}");
+        up.signal(Signal::INT);
+        up.wait();
+    }
 }
 
 /// "nothing accepts connections on port 8000", it said, and the developer looked for the mistake in the service.
