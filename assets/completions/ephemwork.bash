@@ -38,8 +38,12 @@ _ephemwork() {
                     COMPREPLY=($(compgen -f -- "$word"))
                     return
                     ;;
+                --log-format) choices='text journal json' ;;
+                *)
+                    choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --drain --exit-when-idle'
+                    choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
+                    ;;
             esac
-            choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --exit-when-idle --config --help'
             ;;
     esac
     COMPREPLY=($(compgen -W "$choices" -- "$word"))

@@ -50,8 +50,12 @@ _ephemwork() {
                     _arguments '--http[where the edge listens]:address:' '--ssh[where SSH listens]:address:' \
                         '--state[the state directory]:directory:_files -/' '--authorized-keys[who may log in]:file:_files' \
                         '--control-socket[the admin socket]:file:_files' '--lease[how long a session waits]:seconds:' \
-                        '--hold[how long a request waits]:seconds:' '--exit-when-idle[end without sessions]:seconds:' \
-                        '--config[read settings from a file]:file:_files' '--help[show the help]'
+                        '--hold[how long a request waits]:seconds:' '--drain[how long a drain waits]:seconds:' \
+                        '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \
+                        '--local[serve one machine]' '--staging-url[where untagged requests go]:url:' \
+                        '--metrics[where the Prometheus page is]:address:' '--rekey-bytes[bytes between key exchanges]:bytes:' \
+                        '--log-format[how a log line looks]:format:(text journal json)' \
+                        '--config[read settings from a file]:file:_files' '--help[show the help]' '--version[show the version]'
                     ;;
             esac
             ;;
