@@ -4,6 +4,7 @@
 //! Everything that is started is ended by its own process id when its owner is dropped, also when a test panics.
 
 pub(crate) mod bastion;
+pub(crate) mod frames;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod service;
