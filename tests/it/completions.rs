@@ -99,7 +99,9 @@ fn in_bash() {
         }
     };
     check("ephemwork s", &["status"]);
-    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork d", &["demo", "doctor", "down"]);
+    check("ephemwork bastion s", &["snippet", "status"]);
+    check("ephemwork bastion policy d", &["developer"]);
     check("ephemwork up ''", &["api", "front-end"]);
     check("ephemwork up --takeover f", &["front-end"]);
     check("ephemwork up --t", &["--takeover"]);
@@ -118,7 +120,9 @@ fn in_fish() {
         }
     };
     check("ephemwork s", &["status"]);
-    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork d", &["demo", "doctor", "down"]);
+    check("ephemwork bastion s", &["snippet", "status"]);
+    check("ephemwork bastion policy d", &["developer"]);
     check("ephemwork up ", &["api", "front-end"]);
     check("ephemwork up --t", &["--takeover"]);
     check("ephemwork logs f", &["front-end"]);
@@ -185,7 +189,8 @@ fn every_shell_knows_exactly_the_options_of_every_verb() {
     let verbs = subcommands(&help(&[]));
     assert!(verbs.len() >= 8, "{verbs:?}");
     let zsh = completions(Path::new("/"), "zsh").unwrap();
-    for verb in &verbs {
+    // A verb that has verbs of its own is completed by them.
+    for verb in verbs.iter().filter(|verb| subcommands(&help(&[verb])).is_empty()) {
         let mut expected = options(&[verb]);
         if verb == "bastiond" {
             // It is no option of its parser, and not in its help.
@@ -217,6 +222,28 @@ fn every_shell_knows_exactly_the_options_of_every_verb() {
             .collect();
         let found: BTreeSet<String> = case.iter().flat_map(|line| long_options(line)).collect();
         assert_eq!(Vec::from_iter(found), expected, "{verb} in assets/completions/ephemwork.zsh");
+    }
+}
+
+#[test]
+fn and_of_every_verb_of_bastion() {
+    for verb in subcommands(&help(&["bastion"])) {
+        let expected: Vec<String> = options(&["bastion", &verb]).into_iter().collect();
+        let script = format!(
+            "source \"$COMPLETION\"; COMP_WORDS=(ephemwork bastion {verb} --); COMP_CWORD=3; _ephemwork; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        if let Some(found) = in_shell("bash", &["--norc", "-c"], &script, &[]) {
+            assert_eq!(found, expected, "{verb} in assets/completions/ephemwork.bash");
+        }
+        let script = format!("source $COMPLETION; complete -C 'ephemwork bastion {verb} --'");
+        if let Some(found) = in_shell("fish", &["--no-config", "-c"], &script, &[]) {
+            assert_eq!(found, expected, "{verb} in assets/completions/ephemwork.fish");
+        }
+        let zsh = completions(Path::new("/"), "zsh").unwrap();
+        let known: Vec<String> = zsh.lines().flat_map(long_options).collect();
+        for option in expected {
+            assert!(known.contains(&option), "{verb} {option} in assets/completions/ephemwork.zsh");
+        }
     }
 }
 
