@@ -4,6 +4,7 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod aws_gateway;
 mod bulk;
 mod children;
 mod completions;
