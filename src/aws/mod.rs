@@ -6,6 +6,8 @@
 mod call;
 mod client;
 mod credentials;
+#[cfg(test)]
+mod damage;
 mod failure;
 mod json;
 mod partition;
