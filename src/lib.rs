@@ -17,6 +17,7 @@ pub mod aws;
 pub mod tunnel;
 mod upstream;
 
+pub mod provision;
 pub mod session;
 
 pub mod bastiond;

@@ -35,6 +35,9 @@ const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
 /// The longest region name in characters; AWS's have up to 16.
 const MAX_REGION: usize = 32;
 
+/// The error's sentence when no profile is named and no source has credentials, which is not the same as having wrong ones.
+pub const NO_CREDENTIALS: &str = "no AWS credentials are found";
+
 /// What the sources gave.
 pub(super) struct Found {
     pub(super) config: SdkConfig,
@@ -208,7 +211,7 @@ pub(super) fn without(why: &(dyn StdError + 'static), profile: Option<&str>) -> 
     if nothing {
         let what = match profile {
             Some(profile) => format!("no AWS credentials are found for profile {profile}"),
-            None => "no AWS credentials are found".to_owned(),
+            None => NO_CREDENTIALS.to_owned(),
         };
         return Error::new(Exit::Credentials, what).hint(
             "Name a profile (--profile, AWS_PROFILE) of ~/.aws/config, sign in (`aws configure sso`), \

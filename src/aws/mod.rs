@@ -3,6 +3,7 @@
 //! Each service is a pure file: what a request says and how an answer is read. The client signs, sends, retries and times.
 //! There is no `aws-sdk-<service>` crate of ours.
 
+pub mod base64;
 mod call;
 mod client;
 mod credentials;
@@ -25,6 +26,7 @@ pub mod sts;
 use std::sync::Arc;
 
 pub use call::{Ask, Call, Page, Paged, Reply, Service, Tags, Unreadable};
+pub use credentials::NO_CREDENTIALS;
 pub use failure::Failure;
 pub use partition::Partition;
 
