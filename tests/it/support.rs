@@ -5,6 +5,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod bastion;
+pub(crate) mod engineer;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub(crate) use bastion::Bastion;
+pub(crate) use engineer::Engineer;
 pub(crate) use peers::{need, need_module, peer};
 pub(crate) use process::Process;
 pub(crate) use service::Service;
