@@ -4,7 +4,9 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod aws_client;
 mod aws_gateway;
+mod aws_operations;
 mod bastion_drift;
 mod bastion_faults;
 mod bastion_live;
@@ -47,6 +49,7 @@ mod preflight;
 mod reasons;
 mod records;
 mod rekey;
+mod release;
 mod rough;
 mod shared;
 mod smuggling;
