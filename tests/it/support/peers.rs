@@ -57,7 +57,7 @@ fn places() -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn missing(what: &str) {
+pub(super) fn missing(what: &str) {
     let required = std::env::var("EPHEMWORK_REQUIRE_PEERS").is_ok_and(|value| value == "1");
     assert!(!required, "{what} is missing; run tests/peers/install");
     // Straight to the terminal: the test passes, so that its captured output would not be shown.

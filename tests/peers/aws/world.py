@@ -57,6 +57,8 @@ class State:
         self.instances = settling.Instances()
         self.agents, self.targets, self.drains = settling.Waiting(), settling.Waiting(), settling.Waiting()
         self.draining = []
+        # Ids of instances that have reported their boot.
+        self.booted = set()
         # Instance id -> PingStatus, and target id (or id:port) -> (state, reason, description), as the test said.
         self.pings, self.health = {}, {}
         self.console, self.sessions, self.endpoints, self.tokens = {}, {}, {}, {}
