@@ -1,8 +1,10 @@
 //! The laptop's command line: the verbs, and which function carries out which.
 
+mod bastion;
 pub mod completions;
 mod demo;
 mod detach;
+mod doctor;
 mod down;
 pub mod init;
 mod logs;
@@ -44,6 +46,8 @@ enum Verb {
     Logs(logs::Arguments),
     Init(init::Init),
     Demo(demo::Arguments),
+    Bastion(bastion::Arguments),
+    Doctor(doctor::Arguments),
     Completions(completions::Completions),
     Bastiond(Bastiond),
 }
@@ -111,6 +115,8 @@ fn run(host: &Host, verb: Verb) -> Result<Exit> {
             Ok(Exit::Fine)
         }
         Verb::Demo(arguments) => demo::run(host, arguments),
+        Verb::Bastion(arguments) => bastion::run(host, arguments),
+        Verb::Doctor(arguments) => doctor::run(host, arguments),
         Verb::Completions(arguments) => {
             say::out(&completions::run(host, &arguments)?);
             Ok(Exit::Fine)
@@ -130,7 +136,7 @@ fn usage(output: &str, words: &[&str]) -> (String, String) {
         .filter(|line| !line.is_empty() && !line.starts_with("Run "))
         .collect::<Vec<_>>()
         .join(" ");
-    let verb = words.iter().find(|word| VERBS.contains(word));
+    let verb = words.iter().copied().find(|word| VERBS.contains(word));
     (
         what,
         verb.map_or("ephemwork --help".to_owned(), |verb| format!("ephemwork {verb} --help")),
@@ -140,7 +146,18 @@ fn usage(output: &str, words: &[&str]) -> (String, String) {
 /// What is logged to stderr without `EPHEMWORK_LOG`.
 const LOGGED: &str = "error,ephemwork=warn";
 
-const VERBS: [&str; 8] = ["up", "down", "status", "logs", "init", "demo", "completions", "bastiond"];
+const VERBS: [&str; 10] = [
+    "bastion",
+    "doctor",
+    "up",
+    "down",
+    "status",
+    "logs",
+    "init",
+    "demo",
+    "completions",
+    "bastiond",
+];
 
 /// Runs a future to its end.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::HostHeader;
+use super::aws::BadAws;
 use super::keys;
 use super::read::{Reader, Value};
 use super::url::{StagingUrl, port_number};
@@ -101,17 +102,45 @@ impl Reader<'_> {
     pub(super) fn shaped(
         &mut self,
         name: &str,
-        text: Option<&str>,
+        place: &str,
         value: &Value<'_>,
         rule: fn(&str) -> bool,
         example: &str,
     ) -> Option<String> {
-        let text = text?;
+        let text = self.text(name, place, value)?;
         if !rule(text) {
-            let what = format!("{name:?} in [tunnel] must look like {example:?}, found {text:?}");
+            let what = format!("{name:?} in {place} must look like {example:?}, found {text:?}");
             self.wrong(value.span(), what, None);
         }
         Some(text.to_owned())
+    }
+
+    /// A text of AWS's: an id, an ARN, an S3 URI.
+    pub(super) fn parsed<T>(
+        &mut self,
+        name: &str,
+        place: &str,
+        value: &Value<'_>,
+        parse: impl Fn(&str) -> Result<T, BadAws>,
+    ) -> Option<T> {
+        let text = self.text(name, place, value)?;
+        match parse(text) {
+            Ok(parsed) => Some(parsed),
+            Err(BadAws { why, example }) => {
+                let hint = format!("write it as in {name} = \"{example}\"");
+                self.wrong(value.span(), format!("{name:?} in {place} is wrong: {why}"), Some(hint));
+                None
+            }
+        }
+    }
+
+    pub(super) fn truth(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<bool> {
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            let what = format!("{name:?} in {place} must be true or false, found {}", kind_of(value));
+            self.wrong(value.span(), what, Some("write it without quotes".into()));
+        }
+        truth
     }
 
     pub(super) fn project_name(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {

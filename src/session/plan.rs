@@ -61,7 +61,7 @@ pub(crate) struct Planned {
 
 impl Plan {
     pub(crate) fn make(host: &Host, home: &Home, config: Config, user: User, names: &[String], choices: Choices) -> Result<Plan> {
-        if let TunnelKind::Ec2 { .. } = config.tunnel.kind {
+        if let TunnelKind::Ec2 = config.tunnel.kind {
             return Err(Error::new(
                 Exit::Config,
                 "[tunnel] type = \"ec2\" needs a transport that this version does not have yet",

@@ -4,6 +4,9 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod aws_client;
+mod aws_gateway;
+mod aws_operations;
 mod bulk;
 mod children;
 mod completions;

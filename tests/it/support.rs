@@ -3,8 +3,10 @@
 //! Nothing here sleeps in order to be in time: [`until`] polls a condition and gives up loudly after a deadline.
 //! Everything that is started is ended by its own process id when its owner is dropped, also when a test panics.
 
+pub(crate) mod aws;
 pub(crate) mod bastion;
 pub(crate) mod frames;
+pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod service;
