@@ -36,13 +36,15 @@ use http::HeaderMap;
 
 use super::call::{Ask, Call, Reply, Service};
 use super::credentials::{self, Found, chain};
-use super::failure::{Cause, Failure};
+use super::failure::{Cause, Failure, SKEWED};
 use super::partition::Partition;
 use super::query;
 use super::refused::{self, Refused};
 use crate::rt::{SmithyClient, SmithySleep};
 
-/// How often a call is sent at most. With backing off this outlasts half a minute of throttling.
+/// How often a call is sent at most. Backing off from 1 s, doubled each time, half of it on average, this outlasts a quarter
+/// of a minute of throttling. smithy's adaptive mode (`AWS_RETRY_MODE=adaptive`) is not the default: it is made for programs
+/// that call all the time, and held each later try of one that calls seldom back by 9 s.
 pub(super) const ATTEMPTS: u32 = 6;
 
 /// How long a connection may take, in which a packet may be lost and sent again.
@@ -89,7 +91,7 @@ impl Client {
             region: found.region,
             profile: found.profile,
             client: found.client,
-            retry: found.config.retry_config().cloned().unwrap_or_else(RetryConfig::adaptive),
+            retry: found.config.retry_config().cloned().unwrap_or_else(RetryConfig::standard),
             config: found.config,
             plugin: SharedRuntimePlugin::new(plugin),
         }
@@ -176,6 +178,10 @@ impl Client {
                 Refused::default(),
             ),
             SdkError::DispatchFailure(failure) => {
+                let source = failure.as_connector_error().map(|error| error as &(dyn Error + 'static));
+                if let Some(cause) = source.and_then(|source| lost(source, self.profile.as_deref())) {
+                    return self.failure_of(call, endpoint, status, cause, Refused::default());
+                }
                 let why = failure
                     .as_connector_error()
                     .map_or_else(|| "the connection failed".to_owned(), |why| chain(why));
@@ -213,16 +219,21 @@ impl Client {
     }
 }
 
-/// What stopped a request before it was sent: mostly that credentials could not be renewed.
+/// What stopped a request before it was sent.
 fn unsent(source: &(dyn Error + 'static), profile: Option<&str>) -> Cause {
+    lost(source, profile).unwrap_or_else(|| Cause::Unsendable(chain(source)))
+}
+
+/// That credentials could not be renewed, if that is at the bottom of an error.
+fn lost(source: &(dyn Error + 'static), profile: Option<&str>) -> Option<Cause> {
     let mut next = Some(source);
     while let Some(error) = next {
         if error.is::<CredentialsError>() {
-            return Cause::Credentials(Box::new(credentials::without(error, profile)));
+            return Some(Cause::Credentials(Box::new(credentials::without(error, profile))));
         }
         next = error.source();
     }
-    Cause::Unsendable(chain(source))
+    None
 }
 
 /// Whether somebody set the endpoint.
@@ -356,7 +367,9 @@ impl Refusal {
     fn new(refused: Refused) -> Refusal {
         let mut meta = ErrorMetadata::builder();
         if let Some(code) = &refused.code {
-            meta = meta.code(code);
+            // smithy corrects the clock for the codes of its own list, which lacks EC2's.
+            let skewed = SKEWED.contains(&code.as_str());
+            meta = meta.code(if skewed { "RequestTimeTooSkewed" } else { code });
         }
         Refusal {
             meta: meta.build(),

@@ -3,11 +3,14 @@
 //! In this order: environment, profile (static keys, SSO, assumed roles, credential_process), web identity, container, instance.
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::os_shim_internal::Env;
@@ -15,7 +18,7 @@ use aws_types::os_shim_internal::Env;
 use super::Place;
 use crate::error::{Error, Exit, Result};
 use crate::host::{self, Host};
-use crate::rt::{self, SmithyClient, SmithySleep};
+use crate::rt::{self, Network, SmithyClient, SmithySleep};
 
 /// How long all sources together may take. A `credential_process` may ask a person for a code.
 const MAX_WAIT: Duration = Duration::from_secs(120);
@@ -32,7 +35,7 @@ const MAX_BUNDLE: u64 = 8 * 1024 * 1024;
 /// The longest region name in characters; AWS's have up to 16.
 const MAX_REGION: usize = 32;
 
-/// The error's sentence when no source has credentials, which is not the same as having wrong ones.
+/// The error's sentence when no profile is named and no source has credentials, which is not the same as having wrong ones.
 pub const NO_CREDENTIALS: &str = "no AWS credentials are found";
 
 /// What the sources gave.
@@ -71,7 +74,7 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
         loader = loader.region(Region::new(region.clone()));
     }
     if host.variable("AWS_MAX_ATTEMPTS").is_none() && host.variable("AWS_RETRY_MODE").is_none() {
-        loader = loader.retry_config(RetryConfig::adaptive().with_max_attempts(super::client::ATTEMPTS));
+        loader = loader.retry_config(RetryConfig::standard().with_max_attempts(super::client::ATTEMPTS));
     }
     let Some(config) = rt::timeout(MAX_WAIT, loader.load()).await else {
         let what = format!("AWS's configuration could not be read within {} s", MAX_WAIT.as_secs());
@@ -81,11 +84,15 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
     let Some(credentials) = config.credentials_provider() else {
         return Err(Error::new(Exit::Bug, "aws-config gave no credentials provider"));
     };
-    match rt::timeout(MAX_WAIT, credentials.provide_credentials()).await {
-        Some(Ok(_)) => {}
+    let first = match rt::timeout(MAX_WAIT, credentials.provide_credentials()).await {
+        Some(Ok(first)) => first,
         Some(Err(why)) => return Err(without(&why, profile.as_deref())),
         None => return Err(without(&CredentialsError::provider_timed_out(MAX_WAIT), profile.as_deref())),
-    }
+    };
+    let credentials = SharedCredentialsProvider::new(Known {
+        first: Mutex::new(Some(first)),
+        then: credentials,
+    });
     Ok(Found {
         config,
         credentials,
@@ -93,6 +100,25 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
         region,
         profile,
     })
+}
+
+/// Gives what was found when the caller signed in to whoever asks first, so that nothing is asked for twice.
+#[derive(Debug)]
+struct Known {
+    first: Mutex<Option<Credentials>>,
+    then: SharedCredentialsProvider,
+}
+
+impl ProvideCredentials for Known {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(first) => future::ProvideCredentials::ready(Ok(first)),
+            None => self.then.provide_credentials(),
+        }
+    }
 }
 
 /// The variables that are text; no setting of AWS's is anything else.
@@ -108,16 +134,43 @@ fn environment(host: &Host) -> Env {
     Env::from_slice(&variables)
 }
 
+/// Where credentials of a container or an instance come from, which no proxy reaches.
+const LINK_LOCAL: &str = "169.254.169.254,169.254.170.2,169.254.170.23";
+
+/// `AWS_CA_BUNDLE`, and the proxy's variables in upper case or, else, in lower case.
 async fn client(host: &Host) -> Result<SmithyClient> {
-    let Some(path) = host.variable("AWS_CA_BUNDLE") else {
-        return SmithyClient::new(None).map_err(|why| Error::new(Exit::Bug, why));
+    let either = |name: &str| {
+        host.variable(name)
+            .or_else(|| host.variable(&name.to_lowercase()))
+            .map(str::to_owned)
     };
-    let path = host.directory.join(path);
+    let mut network = Network {
+        bundle: None,
+        http_proxy: either("HTTP_PROXY").or_else(|| either("ALL_PROXY")),
+        https_proxy: either("HTTPS_PROXY").or_else(|| either("ALL_PROXY")),
+        no_proxy: either("NO_PROXY").map_or_else(|| LINK_LOCAL.to_owned(), |no| format!("{no},{LINK_LOCAL}")),
+    };
+    if let Err(why) = SmithyClient::new(network.clone()) {
+        let what = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used";
+        let error = Error::new(Exit::Config, what).because(why);
+        return Err(error.hint("It is written as http://proxy.example:3128"));
+    }
+    if let Some(path) = host.variable("AWS_CA_BUNDLE") {
+        let path = host.directory.join(path);
+        network.bundle = Some(bundle(path).await?);
+    }
+    SmithyClient::new(network).map_err(|why| {
+        Error::new(Exit::Config, "AWS_CA_BUNDLE names a file without usable certificates")
+            .because(why)
+            .hint("It must be certificates in PEM; without the variable the system's own are used")
+    })
+}
+
+async fn bundle(path: PathBuf) -> Result<Vec<u8>> {
     let shown = path.display().to_string();
     let read = rt::unblock(move || host::read_text(&path, MAX_BUNDLE)).await;
-    let bundle = read.map_err(|why| why.to_string()).map(String::into_bytes);
-    bundle.and_then(|bundle| SmithyClient::new(Some(bundle))).map_err(|why| {
-        Error::new(Exit::Config, format!("AWS_CA_BUNDLE names {shown}, which cannot be used"))
+    read.map(String::into_bytes).map_err(|why| {
+        Error::new(Exit::Config, format!("AWS_CA_BUNDLE names {shown}, which cannot be read"))
             .because(why)
             .hint("It must be a file of certificates in PEM; without the variable the system's own are used")
     })
@@ -156,7 +209,11 @@ pub(super) fn without(why: &(dyn StdError + 'static), profile: Option<&str>) -> 
         .downcast_ref::<CredentialsError>()
         .is_some_and(|why| matches!(why, CredentialsError::CredentialsNotLoaded(_)));
     if nothing {
-        return Error::new(Exit::Credentials, NO_CREDENTIALS).hint(
+        let what = match profile {
+            Some(profile) => format!("no AWS credentials are found for profile {profile}"),
+            None => NO_CREDENTIALS.to_owned(),
+        };
+        return Error::new(Exit::Credentials, what).hint(
             "Name a profile (--profile, AWS_PROFILE) of ~/.aws/config, sign in (`aws configure sso`), \
              or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         );

@@ -53,7 +53,7 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Codes of a clock that is off further than AWS accepts, even after correction.
-const SKEWED: &[&str] = &["RequestInTheFuture", "RequestTimeTooSkewed"];
+pub(super) const SKEWED: &[&str] = &["RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"];
 
 /// What stood in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Failure {
     /// Nobody knows whether the request took effect: no answer came, or a broken one.
     pub fn is_uncertain(&self) -> bool {
         match &self.cause {
-            Cause::Refused => self.status.is_some_and(|status| status >= 500),
+            Cause::Refused => !self.is_throttled() && self.status.is_some_and(|status| status >= 500),
             Cause::Connection(_) | Cause::TimedOut(_) | Cause::Unreadable(_) => true,
             Cause::Credentials(_) | Cause::Unsendable(_) => false,
         }
@@ -389,6 +389,7 @@ mod tests {
             "",
         );
         let mut moved = refused("PermanentRedirect", "", 301);
+        moved.service = Service::S3;
         moved.bucket_region = Some("us-east-1".to_owned());
         check(moved, Exit::Config, "i-1 is not in eu-west-1", "It is in us-east-1");
         let why = Error::from(refused("InsufficientInstanceCapacity", "no t4g.nano", 500))

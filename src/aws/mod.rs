@@ -7,6 +7,8 @@ pub mod base64;
 mod call;
 mod client;
 mod credentials;
+#[cfg(test)]
+mod damage;
 mod failure;
 mod json;
 mod partition;

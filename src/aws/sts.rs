@@ -41,3 +41,18 @@ impl Call for GetCallerIdentity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::damage::{read, refuse};
+    use super::*;
+
+    #[test]
+    fn who() {
+        let body = r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
+            <Arn>arn:aws:sts::123456789012:assumed-role/Developer/alice</Arn><UserId>AROA:alice</UserId><Account>123456789012</Account>
+            </GetCallerIdentityResult></GetCallerIdentityResponse>"#;
+        assert_eq!(read::<GetCallerIdentity>(body).account, "123456789012");
+        refuse::<GetCallerIdentity>(&["", "<a/>", &body.replace("Account>", "A>")]);
+    }
+}

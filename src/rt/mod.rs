@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use hyper_seam::{HyperExecutor, HyperTimer, Io, io};
 pub use readahead::Readahead;
 pub use signals::{Signal, Signals};
-pub use smithy::{SmithyClient, SmithySleep};
+pub use smithy::{Network, SmithyClient, SmithySleep};
 pub use smol::Task;
 pub use std::time::Instant;
 pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};

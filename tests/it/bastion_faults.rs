@@ -92,7 +92,6 @@ fn healed_after_every_fault(way: &Way) {
         let cut = engineer.bastion(way.arguments);
         engineer.world.heal();
         let what = format!("{:?} at call {at}, {}", fault, calls[at]);
-        assert_ne!(cut.code(), 1, "{what} is no mistake of the program\n{}", cut.err);
         assert!(cut.code() == 0 || cut.err.contains("error: "), "{what}: {cut:?}");
         let again = engineer.bastion(way.arguments);
         assert_eq!(

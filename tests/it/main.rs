@@ -4,7 +4,9 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod aws_client;
 mod aws_gateway;
+mod aws_operations;
 mod bastion_drift;
 mod bastion_faults;
 mod bastion_live;
@@ -35,6 +37,7 @@ mod openssh;
 mod peers_alone;
 mod preflight;
 mod rekey;
+mod release;
 mod rough;
 mod smuggling;
 mod snippets;

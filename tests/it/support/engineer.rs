@@ -104,6 +104,16 @@ impl Engineer {
     }
 }
 
+/// Members that are random; and the last two, which moto forgets when other metadata options change.
+const FORTUITOUS: [&str; 6] = [
+    ".MacAddress",
+    ".InstanceProfileId",
+    ".RoleId",
+    ".KmsKeyId",
+    ".HttpProtocolIpv6",
+    ".InstanceMetadataTags",
+];
+
 /// An inventory as sorted lines in which ids and numbers are masked, so that two accounts that differ only in those are equal.
 pub(crate) fn masked(inventory: &Value) -> Vec<String> {
     let mut lines = Vec::new();
@@ -119,10 +129,7 @@ fn flatten(value: &Value, path: &str, lines: &mut Vec<String>) {
             .iter()
             .for_each(|(key, value)| flatten(value, &format!("{path}.{key}"), lines)),
         Value::Array(items) => items.iter().for_each(|value| flatten(value, &format!("{path}[]"), lines)),
-        // By chance; and what moto forgets when other metadata options change.
-        _ if [".MacAddress", ".HttpProtocolIpv6", ".InstanceMetadataTags"]
-            .iter()
-            .any(|end| path.ends_with(end)) => {}
+        _ if FORTUITOUS.iter().any(|end| path.ends_with(end)) => {}
         plain => lines.push(format!("{path} = {plain}")),
     }
 }
