@@ -138,6 +138,8 @@ pub struct ServiceConfig {
     pub health_check_path: Option<String>,
     /// What the service speaks.
     pub protocol: Protocol,
+    /// The `Host` of the requests that it gets.
+    pub host_header: HostHeader,
     /// Set for all three commands.
     pub env: BTreeMap<String, String>,
     /// A file of `NAME=value` lines to set as well; absolute if the config file's path is.
@@ -158,6 +160,18 @@ pub enum Protocol {
     Http1,
     /// `"h2c"`: HTTP/2 without TLS and with prior knowledge, as gRPC servers speak it.
     H2c,
+}
+
+/// `service.X.host_header`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// `"keep"`: as the client sent it, the default.
+    #[default]
+    Keep,
+    /// `"local"`: `localhost:PORT`, which every development server takes.
+    Local,
+    /// This host, with a port if it has one.
+    Value(String),
 }
 
 /// Reads a whole ephemwork.toml. `file` names it in messages and is what its paths are relative to; it is not opened.

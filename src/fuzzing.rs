@@ -7,7 +7,7 @@ use std::path::Path;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, request};
 
-use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict};
+use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict, encoded};
 use crate::bastiond::route;
 use crate::config;
 use crate::name::{Service, Tag, User};
@@ -56,7 +56,7 @@ pub fn tag(bytes: &[u8]) {
 }
 
 /// What passes the edge's guard is read in one way: however the bytes are cut, the same ones pass, and the head of each
-/// request that passes has one framing. Its rewritten head has nothing of its connection left, and stays as it is when rewritten again.
+/// request that passes is taken by the HTTP library and has one framing. Its rewritten head has nothing of its connection left, and stays as it is when rewritten again.
 pub fn head(bytes: &[u8]) {
     let (whole, heads) = guarded(bytes, bytes.len());
     for step in [1, 7] {
@@ -64,12 +64,12 @@ pub fn head(bytes: &[u8]) {
         assert_eq!(pieces, whole, "in pieces of {step}");
     }
     for head in heads {
-        one_head(head);
+        one_head(&head);
     }
 }
 
 /// Feeds the guard `step` bytes at a time. How many passed, whether it refused, and the heads that passed.
-fn guarded(bytes: &[u8], step: usize) -> ((usize, bool), Vec<&[u8]>) {
+fn guarded(bytes: &[u8], step: usize) -> ((usize, bool), Vec<Vec<u8>>) {
     let mut guard = Guard::new();
     let mut heads = Vec::new();
     let (mut passed, mut there) = (0, 0);
@@ -82,9 +82,15 @@ fn guarded(bytes: &[u8], step: usize) -> ((usize, bool), Vec<&[u8]>) {
             Verdict::Pass(count) => {
                 assert!(count > 0 && passed + count <= there, "{count} of {}", there - passed);
                 if in_head && count > 2 {
-                    heads.push(&bytes[passed..passed + count]);
+                    heads.push(bytes[passed..passed + count].to_vec());
                 }
                 passed += count;
+            }
+            Verdict::Encode { head, from, to } => {
+                assert!(in_head && from < to && to < head && passed + head <= there);
+                let head = &bytes[passed..passed + head];
+                heads.push([&head[..from], &encoded(&head[from..to]), &head[to..]].concat());
+                passed += head.len();
             }
             Verdict::More if there == bytes.len() => break,
             Verdict::More => there = (there + step.max(1)).min(bytes.len()),
@@ -99,7 +105,7 @@ fn guarded(bytes: &[u8], step: usize) -> ((usize, bool), Vec<&[u8]>) {
 
 fn one_head(bytes: &[u8]) {
     let Some(mut head) = parsed(bytes) else {
-        return;
+        panic!("the library refuses {:?}", String::from_utf8_lossy(bytes));
     };
     let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
     let encodings = head.headers.get_all(header::TRANSFER_ENCODING).iter().count();

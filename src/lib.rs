@@ -26,6 +26,11 @@ pub mod cli;
 #[doc(hidden)]
 pub mod fuzzing;
 
+/// Buffers of bodies come and go with every turn; the system's allocator gives each back to the kernel and fetches it again, and
+/// musl's, which the release would have otherwise, is slower still.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The program's name and version as `--version` prints it: version, git revision, protocol version.
 pub fn version(program: &str) -> String {
     format!(

@@ -1,7 +1,8 @@
 //! Every message between laptop and bastion, with a version.
 //!
-//! The laptop opens two SSH subsystems on one connection (a lane) and speaks HTTP/2 with prior knowledge on each:
-//! on [`REQUESTS_SUBSYSTEM`] the bastion calls and the laptop answers, on [`CONTROL_SUBSYSTEM`] the laptop calls.
+//! The laptop opens SSH subsystems on one connection (a lane) and speaks HTTP/2 with prior knowledge on each: on
+//! [`REQUESTS_SUBSYSTEM`], which stays open, the bastion calls and the laptop answers; on [`CONTROL_SUBSYSTEM`], which is open
+//! while there is something to say, the laptop calls.
 //! The control API is JSON; the same API stands on the daemon's unix socket (HTTP/1.1), where no user is implied.
 //! Unknown fields are ignored, so that either side may be newer; [`VERSION`] changes only when that is not enough.
 
@@ -25,6 +26,13 @@ pub const UPGRADED: &str = "ephemwork-upgraded";
 /// On the requests channel: an answer that the laptop made itself because the service did not give one; the value is a
 /// [`NoAnswer`] in kebab case, the body the sentence for a person.
 pub const NO_ANSWER: &str = "ephemwork-no-answer";
+
+/// On the requests channel: `POST` of one [`Event`] as JSON, which the laptop answers with 204. The edge names the tag in every
+/// request that it passes on ([`crate::name::HEADER`]); this one has none, so that no client can make it.
+pub const EVENT_PATH: &str = "/v1/event";
+
+/// The largest event, in bytes: two names and a host's name are under 1 KiB.
+pub const MAX_EVENT: usize = 16 * 1024;
 
 /// Why the laptop has no answer of the service. The edge turns it into its own 502 or 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +188,10 @@ pub struct LaneView {
     pub bytes_out: u64,
 }
 
-/// One line of `GET /v1/events`, a stream of JSON lines for the lane that asks.
+/// What the bastion tells a laptop, at [`EVENT_PATH`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// Nothing happened; sent first and every few seconds, so that both sides know the other lives.
-    Alive,
     /// Another laptop of the same user took the tag.
     Displaced {
         /// Which tag.

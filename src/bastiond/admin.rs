@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use crate::bastiond::control::{self, Answer, Caller};
 use crate::bastiond::refused::Refused;
 use crate::bastiond::state::Daemon;
+use crate::bastiond::unaccepted::Unaccepted;
 use crate::rt;
 
 /// Connections of one door at once: an admin, a scraper and a few scripts. More wait in the system's queue.
@@ -35,6 +36,10 @@ pub(crate) enum Door {
 /// Serves a door until it is dropped, and its connections with it.
 pub(crate) async fn serve(door: Door, daemon: Arc<Daemon>) {
     let mut connections: Vec<rt::Task<()>> = Vec::new();
+    let mut unaccepted = Unaccepted::new(match door {
+        Door::Control(_) => "the control socket",
+        Door::Metrics(_) => "the metrics port",
+    });
     loop {
         connections.retain(|task| !task.is_finished());
         if connections.len() >= MAX_CONNECTIONS {
@@ -42,9 +47,12 @@ pub(crate) async fn serve(door: Door, daemon: Arc<Daemon>) {
             continue;
         }
         match accept(&door, &daemon).await {
-            Ok(task) => connections.push(task),
+            Ok(task) => {
+                unaccepted.succeeded();
+                connections.push(task);
+            }
             Err(why) => {
-                tracing::warn!(%why, "a connection to the control socket or the metrics port is not accepted");
+                unaccepted.failed(&why);
                 rt::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -9,11 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::{Body, Frame};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use smol::channel::Receiver;
 
 use crate::bastiond::lane::Lane;
 use crate::bastiond::refused::Refused;
@@ -21,7 +20,7 @@ use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::StagingUrl;
 use crate::bastiond::state::Daemon;
 use crate::name::{Service, Tag};
-use crate::protocol::{Claim, Event, Release};
+use crate::protocol::{Claim, Release};
 use crate::rt;
 
 /// The longest body of a call, in bytes: a claim with the longest names is under 2 KiB.
@@ -29,9 +28,6 @@ const MAX_BODY: usize = 16 * 1024;
 
 /// How long a call's body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// The pause between two `Alive`s of `/v1/events`: two of them fit into the 10 s after which a silent peer counts as dead.
-const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// What an answer's body is.
 pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -52,7 +48,6 @@ enum Call {
     Sessions { all: bool },
     Claim,
     Release,
-    Events,
     Metrics,
     Staging,
 }
@@ -82,15 +77,13 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
     let (wanted, call) = match path {
         "/v1/health" | "/v1/version" => (Method::GET, Call::Health),
         "/v1/sessions" => (Method::GET, Call::Sessions { all }),
-        "/v1/events" => (Method::GET, Call::Events),
         "/metrics" => (Method::GET, Call::Metrics),
         "/v1/claim" => (Method::POST, Call::Claim),
         "/v1/release" => (Method::POST, Call::Release),
         "/v1/staging" => (Method::POST, Call::Staging),
         _ => {
-            return Err(Refused::new(404, format!("there is nothing at {path:?}")).hint(
-                "GET /v1/health, /v1/version, /v1/sessions, /v1/events, /metrics; POST /v1/claim, /v1/release, /v1/staging",
-            ));
+            return Err(Refused::new(404, format!("there is nothing at {path:?}"))
+                .hint("GET /v1/health, /v1/version, /v1/sessions, /metrics; POST /v1/claim, /v1/release, /v1/staging"));
         }
     };
     if *method == wanted {
@@ -122,7 +115,6 @@ where
             let released = daemon.release(&tag, release.token.as_deref(), by).await?;
             Ok(json(StatusCode::OK, &released))
         }
-        (Call::Events, Caller::Lane(lane)) => Ok(events(lane.events())),
         (Call::Metrics, Caller::Admin) => Ok(metrics(daemon)),
         (Call::Staging, Caller::Admin) if daemon.settings.local => {
             let staging: Staging = read(body).await?;
@@ -137,7 +129,7 @@ where
         (Call::Staging, Caller::Admin) => {
             Err(Refused::new(403, "only a daemon of local mode has a staging_url").hint("start it with --local"))
         }
-        (Call::Claim | Call::Events, Caller::Admin) => {
+        (Call::Claim, Caller::Admin) => {
             Err(Refused::new(403, "this call belongs to an SSH connection").hint("make it over the control channel of a laptop"))
         }
         (Call::Metrics | Call::Staging, Caller::Lane(_)) => {
@@ -178,33 +170,6 @@ where
     })?;
     serde_json::from_slice(&bytes.to_bytes())
         .map_err(|why| Refused::new(400, "the body is not the JSON of this call").because(why))
-}
-
-/// A stream of JSON lines: `Alive` first and every [`ALIVE_EVERY`], and the lane's events. Ends with the lane.
-fn events(of: Receiver<Event>) -> Answer {
-    let lines = smol::stream::unfold((of, true), |(of, first)| async move {
-        let event = if first {
-            Event::Alive
-        } else {
-            let received = async { of.recv().await.ok() };
-            let alive = async {
-                rt::sleep(ALIVE_EVERY).await;
-                Some(Event::Alive)
-            };
-            smol::future::or(received, alive).await?
-        };
-        Some((Ok(Frame::data(line(&event))), (of, false)))
-    });
-    let mut answer = Response::new(BoxBody::new(StreamBody::new(lines)));
-    put(&mut answer, header::CONTENT_TYPE, "application/jsonl");
-    put(&mut answer, header::CACHE_CONTROL, "no-store");
-    answer
-}
-
-fn line(event: &Event) -> Bytes {
-    let mut line = serde_json::to_vec(event).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
 }
 
 /// The metrics page as an answer.
@@ -269,6 +234,6 @@ mod tests {
         check(Method::POST, "/v1/release", None, Ok(Call::Release));
         check(Method::POST, "/v1/staging", None, Ok(Call::Staging));
         check(Method::GET, "/metrics", None, Ok(Call::Metrics));
-        check(Method::GET, "/v1/events", None, Ok(Call::Events));
+        check(Method::GET, "/v1/events", None, Err(404));
     }
 }

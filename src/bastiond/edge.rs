@@ -4,31 +4,40 @@
 
 pub(crate) mod body;
 mod cors;
+mod exchange;
 pub(crate) mod http1;
 mod intake;
 pub(crate) mod own;
+mod shared;
 mod through;
+mod websocket;
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn;
 use hyper::service::service_fn;
+use rustix::net::sockopt;
 
 use body::EdgeBody;
-use intake::{Intake, Shared, Spoken};
+use exchange::Exchange;
+use intake::{Intake, Spoken};
 use own::{Format, Own};
+use shared::Shared;
 
+use crate::bastiond::guard;
 use crate::bastiond::route;
 use crate::bastiond::staging::Staging;
 use crate::bastiond::state::Daemon;
+use crate::bastiond::unaccepted::Unaccepted;
 use crate::rt::{self, TcpListener, TcpStream};
-use crate::tunnel::stream;
 
 /// The health check's path.
 const HEALTH: &str = "/ephemwork-health";
@@ -39,11 +48,27 @@ const WRITE_BUFFER: usize = 256 * 1024;
 /// Requests at once on one HTTP/2 connection from outside: what ALB uses (128), and room.
 const MAX_STREAMS: u32 = 256;
 
-/// The largest head in HTTP/2, in bytes as HPACK counts them.
-const MAX_HEAD: u32 = 64 * 1024;
+/// How much of one HTTP/2 upload may be on its way to a laptop that does not take it, in bytes. Load balancers are near.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// What the system may hold of an answer for a client that does not read it, in bytes. Load balancers are near, so that more of it
+/// would move nothing faster; the system's own limit is several MiB a connection.
+const SEND_BUFFER: usize = 512 * 1024;
+
+/// The largest head in HTTP/2 that is read at all, in bytes as HPACK counts them. Larger ones than `guard::MAX_HEAD` are refused with a
+/// reason; what is larger than this gets the library's bare 431, or ends the connection.
+const MAX_HEAD: u32 = 256 * 1024;
+
+/// Requests that may be given up before they were looked at, all streams of one load balancer's connection: the library's own
+/// limit, 20, is made for a single client, and ends the connection of all.
+const MAX_ABANDONED: usize = MAX_STREAMS as usize;
 
 /// The pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may be silent before the system asks whether it is still there, how often it asks, and how many times. A load
+/// balancer's node that vanished would otherwise hold its idle streams and WebSockets, and their services', for ever.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// What all connections share.
 struct Edge {
@@ -64,9 +89,11 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     // Every connection holds a clone; when the last is dropped all have ended.
     let (alive, all_ended) = smol::channel::bounded::<Infallible>(1);
     let accepting = async {
+        let mut unaccepted = Unaccepted::new("the edge");
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    unaccepted.succeeded();
                     let (edge, alive) = (Arc::clone(&edge), alive.clone());
                     rt::spawn(async move {
                         edge.daemon.metrics.http_connections.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +104,7 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
                     .detach();
                 }
                 Err(why) => {
-                    tracing::warn!("a connection was not accepted: {why}");
+                    unaccepted.failed(&why);
                     rt::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -92,9 +119,8 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
 
 /// One client connection from its first byte to its last.
 async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
-    // Nagle's algorithm costs a small answer 40 ms.
-    if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!("TCP_NODELAY: {why}");
+    if let Err(why) = set_options(&stream) {
+        tracing::debug!("a socket's options: {why}");
     }
     let draining = edge.daemon.drain_begins();
     // A client that has said nothing yet is owed nothing.
@@ -113,7 +139,9 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     let shared = intake.shared();
     let service = service_fn(|request| {
         let (edge, shared) = (Arc::clone(edge), shared.clone());
-        async move { Ok::<_, Infallible>(answer(&edge, &shared, request).await) }
+        // Now, not when the answer is first looked at: the parser may read on before.
+        let exchange = Exchange::begin(&edge.daemon, &shared);
+        async move { Ok::<_, Infallible>(answer(&edge, &shared, request, exchange).await) }
     });
     let result = match spoken {
         Spoken::Http1 => {
@@ -126,10 +154,11 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             let mut serving = conn::http2::Builder::new(rt::HyperExecutor);
             serving
                 .timer(rt::HyperTimer)
-                .initial_stream_window_size(stream::STREAM_WINDOW)
-                .initial_connection_window_size(stream::CONNECTION_WINDOW)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(STREAM_WINDOW * (MAX_STREAMS + 6))
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD)
+                .max_pending_accept_reset_streams(MAX_ABANDONED)
                 .max_send_buf_size(WRITE_BUFFER)
                 .enable_connect_protocol();
             let mut serving = std::pin::pin!(serving.serve_connection(rt::io(intake), service));
@@ -139,6 +168,19 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
     if let Err(why) = result {
         tracing::debug!("a client's connection ended: {why}");
     }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    // Nagle's algorithm costs a small answer 40 ms.
+    stream.set_nodelay(true)?;
+    // Linux doubles what it is told, for its own bookkeeping.
+    sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER / 2)?;
+    let (idle, interval, count) = KEEP_ALIVE;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, interval)?;
+    sockopt::set_tcp_keepcnt(stream, count)?;
+    Ok(())
 }
 
 /// Serves a connection to its end; once the daemon drains, only what was begun.
@@ -161,35 +203,51 @@ async fn until_drained<C: Future>(
 }
 
 /// One request's answer, counted.
-async fn answer(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) -> Response<EdgeBody> {
-    let began = Instant::now();
-    let metrics = &edge.daemon.metrics;
-    metrics.in_flight.fetch_add(1, Ordering::Relaxed);
-    let format = Format::of(request.headers());
+async fn answer(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>, exchange: Exchange) -> Response<EdgeBody> {
+    let mut format = Format::of(request.headers());
+    // What follows a request for an upgrade was not looked at.
+    let unseen = *request.method() == Method::GET && request.headers().contains_key(header::UPGRADE);
     let answered = match shared.refusal_of(&request) {
-        Some(refusal) => Err(Own::refused(&refusal)),
+        Some((refusal, wanted)) => {
+            format = wanted;
+            Err(Own::refused(&refusal))
+        }
         None => place(edge, shared, request).await,
     };
-    let (response, counters) = match answered {
+    let (mut response, counters) = match answered {
         Ok((response, counters)) => (response, counters),
-        Err(own) => (own.response(format), None),
+        Err(own) => match shared.refusal_of_body() {
+            Some(refusal) => (Own::refused(&refusal).response(format), None),
+            None => (own.response(format), None),
+        },
     };
-    metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-    metrics.answered(counters.as_deref(), response.status().as_u16(), began.elapsed());
+    if unseen && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    exchange.answered(counters.as_deref(), response.status().as_u16());
+    response.body_mut().ends(exchange);
     response
 }
 
 type Answered = (Response<EdgeBody>, Option<Arc<crate::bastiond::metrics::Counters>>);
 
 /// Finds who answers a request, and lets it.
-async fn place(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) -> Result<Answered, Own> {
+async fn place(edge: &Arc<Edge>, shared: &Shared, mut request: Request<Incoming>) -> Result<Answered, Own> {
+    if request.version() == Version::HTTP_2 {
+        let extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        guard::http2::head(&method, &uri, request.headers_mut(), extended).map_err(|why| Own::refused(&why))?;
+    }
     if request.uri().path() == HEALTH && matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok((own::health(edge.daemon.draining()), None));
+        let format = Format::of(request.headers());
+        return Ok((own::health(edge.daemon.draining(), format), None));
     }
     let headers = request.headers();
     let tag = match route::tag(headers).map_err(|bad| Own::bad_header(&bad))? {
         Some(tag) => {
-            if headers.contains_key(http::header::ORIGIN) {
+            if headers.contains_key(header::ORIGIN) {
                 edge.origins.learn(headers, &tag, Instant::now());
             }
             Some(tag)

@@ -2,9 +2,15 @@
 //!
 //! Two parsers that disagree about where a message ends are how requests are smuggled. This one passes on only what can be
 //! read in one way (RFC 9112, sections 2.2, 5, 6 and 7.1), and knows for each refusal the reason in a sentence.
-//! It changes no byte and never waits for more than a head.
+//! It never waits for more than a head, and what it passes is not refused behind it.
+
+pub(crate) mod http2;
+mod target;
 
 use http::StatusCode;
+
+use target::Target;
+pub(crate) use target::encoded;
 
 /// The largest request head, in bytes. ALB allows 64 KB for all headers together.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -15,8 +21,14 @@ pub(crate) const MAX_HEADERS: usize = 100;
 /// The longest line that gives a chunk's size, with its extensions, in bytes.
 const MAX_CHUNK_LINE: usize = 1024;
 
-/// The longest trailer section, in bytes.
-const MAX_TRAILERS: usize = 16 * 1024;
+/// All chunk extensions of one body together, in bytes. hyper's own limit is one more.
+const MAX_EXTENSIONS: usize = 16 * 1024 - 2;
+
+/// The longest trailer section, in bytes. hyper's own limit is one more.
+const MAX_TRAILERS: usize = 16 * 1024 - 2;
+
+/// The most trailers; hyper takes no more.
+const MAX_TRAILER_COUNT: usize = 100;
 
 /// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +45,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Verdict {
     /// So many of them are right; ask again with the rest.
     Pass(usize),
+    /// A head of so many bytes is right, once what stands between `from` and `to` in it is [`encoded`]; ask again with the rest.
+    Encode { head: usize, from: usize, to: usize },
     /// They are the beginning of something; ask again when there are more.
     More,
     /// Nothing of what follows may be read.
@@ -45,6 +59,8 @@ pub(crate) struct Guard {
     state: State,
     /// How much of the head at hand was looked at already for its end.
     searched: usize,
+    /// How long the chunk extensions of the body at hand were so far, in bytes.
+    extensions: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +72,8 @@ enum State {
     ChunkData(u64),
     /// The line end behind a chunk's data.
     ChunkEnd,
-    /// Behind the last chunk; so many bytes of it were passed.
-    Trailers(usize),
+    /// Behind the last chunk; so many bytes and fields of it were passed.
+    Trailers(usize, usize),
     /// After a request for an upgrade: the edge ends the connection unless the upgrade happened.
     Opaque,
 }
@@ -67,6 +83,7 @@ impl Guard {
         Guard {
             state: State::Head,
             searched: 0,
+            extensions: 0,
         }
     }
 
@@ -123,7 +140,7 @@ impl Guard {
                     "a chunk of the body is longer than its size says, or does not end with CR LF",
                 ),
             },
-            State::Trailers(passed) => self.trailer(bytes, passed),
+            State::Trailers(passed, count) => self.trailer(bytes, passed, count),
             State::Opaque => Verdict::Pass(bytes.len()),
         }
     }
@@ -136,6 +153,12 @@ impl Guard {
                 [b'\r'] => Verdict::More,
                 _ => refuse("bare-line-end", "a line of the head ends with a bare CR or LF"),
             };
+        }
+        if bytes[0] == TLS_RECORD {
+            return refuse("tls", "the client speaks TLS, and this port takes HTTP without it");
+        }
+        if !is_token_byte(bytes[0]) {
+            return Verdict::Refuse(WRONG_LINE);
         }
         let from = self.searched.saturating_sub(3).min(bytes.len());
         let Some(end) = memchr::memmem::find(&bytes[from..], b"\r\n\r\n") else {
@@ -154,12 +177,15 @@ impl Guard {
         if end > MAX_HEAD {
             return Verdict::Refuse(TOO_LARGE);
         }
-        match frame(&bytes[..end]) {
-            Ok(state) => {
-                self.state = state;
-                Verdict::Pass(end)
-            }
-            Err(refusal) => Verdict::Refuse(refusal),
+        let framed = match frame(&bytes[..end]) {
+            Ok(framed) => framed,
+            Err(refusal) => return Verdict::Refuse(refusal),
+        };
+        self.state = framed.state;
+        self.extensions = 0;
+        match framed.encode {
+            None => Verdict::Pass(end),
+            Some((from, to)) => Verdict::Encode { head: end, from, to },
         }
     }
 
@@ -190,45 +216,61 @@ impl Guard {
         if !extended {
             return refuse("bad-chunk", "what follows a chunk's size is not a chunk extension");
         }
+        self.extensions += extension.len();
+        if self.extensions > MAX_EXTENSIONS {
+            return refuse(
+                "bad-chunk",
+                "the chunk extensions of the body are longer than 16 KiB together",
+            );
+        }
         self.state = if size == 0 {
-            State::Trailers(0)
+            State::Trailers(0, 0)
         } else {
             State::ChunkData(size)
         };
         Verdict::Pass(end + 1)
     }
 
-    fn trailer(&mut self, bytes: &[u8], passed: usize) -> Verdict {
-        let Some(end) = memchr::memchr(b'\n', bytes) else {
-            return if passed + bytes.len() > MAX_TRAILERS {
-                Verdict::Refuse(TOO_LARGE)
-            } else {
-                Verdict::More
-            };
-        };
+    fn trailer(&mut self, bytes: &[u8], passed: usize, count: usize) -> Verdict {
+        let end = memchr::memchr(b'\n', bytes);
+        if passed + end.map_or(bytes.len(), |end| end + 1) > MAX_TRAILERS {
+            return Verdict::Refuse(TRAILERS_TOO_LARGE);
+        }
+        let Some(end) = end else { return Verdict::More };
         let Some(line) = bytes[..end].strip_suffix(b"\r") else {
             return refuse("bad-trailer", "a trailer ends with a bare LF");
         };
-        if passed + end > MAX_TRAILERS {
-            return Verdict::Refuse(TOO_LARGE);
-        }
         if line.is_empty() {
             self.state = State::Head;
             return Verdict::Pass(end + 1);
         }
+        if count == MAX_TRAILER_COUNT {
+            return Verdict::Refuse(TRAILERS_TOO_LARGE);
+        }
         if let Err(refusal) = field(line) {
             return Verdict::Refuse(refusal);
         }
-        self.state = State::Trailers(passed + end + 1);
+        self.state = State::Trailers(passed + end + 1, count + 1);
         Verdict::Pass(end + 1)
     }
 }
+
+/// The first byte of a TLS connection (RFC 8446, section 5.1: a handshake record).
+const TLS_RECORD: u8 = 0x16;
 
 const TOO_LARGE: Refusal = Refusal {
     status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     reason: "head-too-large",
     what: "the head of the request is larger than 64 KiB, or has more than 100 lines",
 };
+
+const TRAILERS_TOO_LARGE: Refusal = Refusal {
+    status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    reason: "trailers-too-large",
+    what: "the trailers of the request are larger than 16 KiB, or more than 100",
+};
+
+const WRONG_LINE: Refusal = bad("bad-request-line", "the request line is not \"METHOD target HTTP/1.1\"");
 
 const fn bad(reason: &'static str, what: &'static str) -> Refusal {
     Refusal {
@@ -242,15 +284,24 @@ const fn refuse(reason: &'static str, what: &'static str) -> Verdict {
     Verdict::Refuse(bad(reason, what))
 }
 
-/// What follows a complete head, which ends with CR LF CR LF.
-fn frame(head: &[u8]) -> Result<State, Refusal> {
+/// What a complete head says.
+struct Framed {
+    /// What follows it.
+    state: State,
+    /// Where its target stands, if that is to be encoded.
+    encode: Option<(usize, usize)>,
+}
+
+/// Reads a complete head, which ends with CR LF CR LF.
+fn frame(head: &[u8]) -> Result<Framed, Refusal> {
     if bare_line_end(head, true) {
         return Err(bad("bare-line-end", "a line of the head ends with a bare CR or LF"));
     }
     let mut lines = head[..head.len() - 4]
         .split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let newer = request_line(lines.next().unwrap_or_default())?;
+    let line = request_line(lines.next().unwrap_or_default())?;
+    let newer = line.newer;
     let mut length = None;
     let (mut chunked, mut hosts, mut upgrade, mut count) = (false, 0, false, 0);
     for line in lines {
@@ -260,8 +311,19 @@ fn frame(head: &[u8]) -> Result<State, Refusal> {
         }
         let (name, value) = field(line)?;
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => hosts += 1,
-            7 if name.eq_ignore_ascii_case(b"upgrade") => upgrade = true,
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                if !value.iter().all(|&byte| is_host_byte(byte)) {
+                    return Err(bad(
+                        "bad-host",
+                        "the request's Host is not a host name with or without a port",
+                    ));
+                }
+            }
+            // Curl and Java offer HTTP/2 so, which nobody here takes up.
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                upgrade |= !value.get(..3).is_some_and(|h2c| h2c.eq_ignore_ascii_case(b"h2c"))
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 if length.is_some() {
                     return Err(bad("two-lengths", "the request has two Content-Length headers"));
@@ -286,55 +348,67 @@ fn frame(head: &[u8]) -> Result<State, Refusal> {
     if hosts == 0 && newer {
         return Err(bad("no-host", "the request is HTTP/1.1 and has no Host header"));
     }
-    match (chunked, length) {
-        (true, Some(_)) => Err(bad(
-            "length-and-encoding",
-            "the request has both Content-Length and Transfer-Encoding",
-        )),
-        (true, None) if !newer => Err(bad("bad-encoding", "the request is HTTP/1.0 and has a Transfer-Encoding")),
-        _ if upgrade => Ok(State::Opaque),
-        (true, None) => Ok(State::ChunkSize),
-        (false, None | Some(0)) => Ok(State::Head),
-        (false, Some(length)) => Ok(State::Body(length)),
-    }
+    let state = match (chunked, length) {
+        (true, Some(_)) => {
+            return Err(bad(
+                "length-and-encoding",
+                "the request has both Content-Length and Transfer-Encoding",
+            ));
+        }
+        (true, None) if !newer => return Err(bad("bad-encoding", "the request is HTTP/1.0 and has a Transfer-Encoding")),
+        (true, None) => State::ChunkSize,
+        // Only a GET without a body is upgraded; see `route::upgrade`.
+        (false, None | Some(0)) if upgrade && line.get => State::Opaque,
+        (false, None | Some(0)) => State::Head,
+        (false, Some(length)) => State::Body(length),
+    };
+    Ok(Framed {
+        state,
+        encode: line.encode,
+    })
 }
 
-/// Checks `METHOD target HTTP/1.x` with single spaces; answers whether it is HTTP/1.1.
-fn request_line(line: &[u8]) -> Result<bool, Refusal> {
-    const WRONG: Refusal = bad("bad-request-line", "the request line is not \"METHOD target HTTP/1.1\"");
+/// What a request line says.
+struct Line {
+    /// HTTP/1.1, not 1.0.
+    newer: bool,
+    get: bool,
+    encode: Option<(usize, usize)>,
+}
+
+/// Checks `METHOD target HTTP/1.x` with single spaces.
+fn request_line(line: &[u8]) -> Result<Line, Refusal> {
     let mut parts = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err(WRONG);
+        return Err(WRONG_LINE);
     };
     if method.is_empty() || target.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
-        return Err(WRONG);
+        return Err(WRONG_LINE);
     }
-    if target.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
-        return Err(WRONG);
+    if method == b"CONNECT" {
+        return Err(bad("no-connect", "CONNECT is for another kind of proxy"));
     }
-    // RFC 9112, section 3.2; the authority form belongs to CONNECT, which is for another kind of proxy.
-    let absolute = |scheme: &[u8]| {
-        target
-            .get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    let encode = match target::check(target, method == b"OPTIONS")? {
+        Target::AsItIs => None,
+        Target::Encoded => Some((method.len() + 1, method.len() + 1 + target.len())),
     };
-    let right = target[0] == b'/' || (target == b"*" && method == b"OPTIONS") || absolute(b"http://") || absolute(b"https://");
-    if !right {
-        return Err(bad(
-            "bad-target",
-            "the request's target is not a path, a URL or, with OPTIONS, an asterisk",
-        ));
-    }
-    match version {
-        b"HTTP/1.1" => Ok(true),
-        b"HTTP/1.0" => Ok(false),
-        [b'H', b'T', b'T', b'P', b'/', ..] => Err(Refusal {
-            status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            reason: "bad-version",
-            what: "the request's version is not HTTP/1.0, HTTP/1.1 or HTTP/2 with prior knowledge",
-        }),
-        _ => Err(WRONG),
-    }
+    let newer = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        [b'H', b'T', b'T', b'P', b'/', ..] => {
+            return Err(Refusal {
+                status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                reason: "bad-version",
+                what: "the request's version is not HTTP/1.0, HTTP/1.1 or HTTP/2 with prior knowledge",
+            });
+        }
+        _ => return Err(WRONG_LINE),
+    };
+    Ok(Line {
+        newer,
+        get: method == b"GET",
+        encode,
+    })
 }
 
 /// Checks one header or trailer line, and answers its name and its value without white space around it.
@@ -383,6 +457,11 @@ fn bare_line_end(bytes: &[u8], whole: bool) -> bool {
 /// RFC 9110, section 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// RFC 3986, section 3.2: what a host and a port are made of.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
 }
 
 /// RFC 9110, section 5.5: visible characters, space, tab and what is not ASCII.

@@ -1,17 +1,18 @@
 //! One SSH connection that can carry requests.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use smol::channel::{Receiver, Sender};
+use smol::channel::Sender;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use crate::bastiond::registry::LaneId;
-use crate::bastiond::ssh::Forwards;
+use crate::bastiond::ssh::{Forwards, Requests};
 use crate::name::User;
 use crate::protocol::Event;
-use crate::tunnel::stream::MAX_STREAMS;
+use crate::rt;
+use crate::tunnel::window::MAX_STREAMS;
 
 /// Events kept for a laptop that does not read them; one that lets so many wait is not alive.
 const EVENT_QUEUE: usize = 64;
@@ -31,8 +32,8 @@ pub(crate) enum LaneKind {
 
 /// How requests reach the peer.
 pub(crate) enum Carrier {
-    /// HTTP/2 on the requests channel, once it is open.
-    Laptop(OnceLock<h2::client::SendRequest<Bytes>>),
+    /// HTTP/2 on the requests channel.
+    Laptop(Requests),
     /// A forwarded-tcpip channel for each connection.
     OpenSsh(Forwards),
 }
@@ -50,11 +51,16 @@ pub(crate) struct Lane {
     pub since: u64,
     /// Bytes that requests in flight are expected to move.
     pub outstanding: AtomicU64,
+    /// Requests in flight.
+    pub streams: AtomicUsize,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
     pub carrier: Carrier,
     permits: Arc<Semaphore>,
-    events: (Sender<Event>, Receiver<Event>),
+    /// What the laptop is to be told.
+    events: Mutex<VecDeque<Event>>,
+    /// Somebody is passing events on.
+    telling: AtomicBool,
     end: Sender<String>,
 }
 
@@ -82,11 +88,13 @@ impl Lane {
             client: peer.client,
             since: peer.since,
             outstanding: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             carrier,
             permits: Arc::new(Semaphore::new(permits)),
-            events: smol::channel::bounded(EVENT_QUEUE),
+            events: Mutex::default(),
+            telling: AtomicBool::new(false),
             end,
         }
     }
@@ -99,21 +107,57 @@ impl Lane {
         }
     }
 
-    /// Tells the laptop; one that does not read its events any more is ended.
-    pub(crate) fn notify(&self, event: Event) {
-        if self.events.0.try_send(event).is_err() {
-            self.close("it does not read its events");
+    /// Tells the laptop; one that does not take its events any more is ended. A stock client has nothing that could be told.
+    pub(crate) fn notify(self: &Arc<Self>, event: Event) {
+        if self.kind == LaneKind::OpenSsh {
+            return;
+        }
+        let mut events = self.events();
+        if events.len() >= EVENT_QUEUE {
+            return self.close("it does not take its events");
+        }
+        events.push_back(event);
+        drop(events);
+        if !self.telling.swap(true, Ordering::AcqRel) {
+            rt::spawn(tell(Arc::clone(self))).detach();
         }
     }
 
-    /// What the laptop is to be told, for the stream of events.
-    pub(crate) fn events(&self) -> Receiver<Event> {
-        self.events.1.clone()
+    /// Nobody passes events on: a test looks at them.
+    #[cfg(test)]
+    pub(crate) fn keep_events(&self) {
+        self.telling.store(true, Ordering::Release);
+    }
+
+    /// The next event for the laptop, if there is one.
+    pub(crate) fn next_event(&self) -> Option<Event> {
+        self.events().pop_front()
+    }
+
+    fn events(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the SSH connection. The first reason counts.
     pub(crate) fn close(&self, reason: &str) {
         // A full or closed channel means that it is ending already.
         self.end.try_send(reason.to_owned()).unwrap_or_default();
+    }
+}
+
+/// Passes a lane's events on, in their order, until there are no more.
+async fn tell(lane: Arc<Lane>) {
+    let Carrier::Laptop(requests) = &lane.carrier else { return };
+    loop {
+        while let Some(event) = lane.next_event() {
+            if let Err(why) = requests.tell(&lane, &event).await {
+                return lane.close(&format!("it did not take an event: {why}"));
+            }
+        }
+        lane.telling.store(false, Ordering::Release);
+        // One that came in between found `telling` set.
+        if lane.events().is_empty() || lane.telling.swap(true, Ordering::AcqRel) {
+            return;
+        }
     }
 }

@@ -74,6 +74,10 @@ pub(crate) struct Metrics {
     pub bytes_in: AtomicU64,
     /// Bytes of bodies from laptops.
     pub bytes_out: AtomicU64,
+    /// Requests whose client left before their answer was complete.
+    pub left: AtomicU64,
+    /// Answers that broke off.
+    pub cut: AtomicU64,
     /// Requests held now, waiting for a lane to come back.
     pub held: AtomicU64,
     /// Requests that were held.
@@ -112,8 +116,8 @@ impl Metrics {
         })
     }
 
-    /// Counts one finished answer: of a session, or (`None`) of the edge itself or of staging.
-    pub(crate) fn answered(&self, session: Option<&Counters>, status: u16, took: Duration) {
+    /// Counts one answer at its beginning: of a session, or (`None`) of the edge itself or of staging.
+    pub(crate) fn answered(&self, session: Option<&Counters>, status: u16) {
         match session {
             Some(counters) => {
                 counters.requests.fetch_add(1, Relaxed);
@@ -121,6 +125,10 @@ impl Metrics {
             }
             None => self.untagged.answered(status),
         }
+    }
+
+    /// Counts one answer at its end. `took` is the time from the request's head on.
+    pub(crate) fn finished(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if let Some(bucket) = LATENCY.iter().position(|&(end, _)| us <= end) {
             self.latency[bucket].fetch_add(1, Relaxed);
@@ -153,6 +161,12 @@ impl Metrics {
             "Requests that are being answered.",
             now(&self.in_flight),
         );
+        page.counter(
+            "requests_left_total",
+            "Requests whose client left before their answer was complete.",
+            now(&self.left),
+        );
+        page.counter("answers_cut_total", "Answers that broke off.", now(&self.cut));
         page.gauge(
             "held_requests",
             "Requests that wait for a laptop to come back.",
@@ -191,7 +205,7 @@ impl Metrics {
         page.head(
             "request_duration_seconds",
             "histogram",
-            "From a request's head to the end of its answer.",
+            "From a request's head to the end of its complete answer.",
         );
         let mut sum = 0;
         for (bucket, (_, end)) in self.latency.iter().zip(LATENCY) {
@@ -258,12 +272,16 @@ mod tests {
     fn a_page() {
         let metrics = Metrics::default();
         let api = metrics.counters(&tag("alice:api"));
-        metrics.answered(Some(&api), 200, Duration::from_micros(800));
-        metrics.answered(Some(&api), 101, Duration::from_micros(1_000));
-        metrics.answered(None, 404, Duration::from_secs(60));
+        metrics.answered(Some(&api), 200);
+        metrics.finished(Duration::from_micros(800));
+        metrics.answered(Some(&api), 101);
+        metrics.finished(Duration::from_micros(1_000));
+        metrics.answered(None, 404);
+        metrics.finished(Duration::from_secs(60));
         // A session that was released and claimed again goes on.
         let again = metrics.counters(&tag("alice:api"));
-        metrics.answered(Some(&again), 299, Duration::from_millis(3));
+        metrics.answered(Some(&again), 299);
+        metrics.finished(Duration::from_millis(3));
         assert_eq!((api.requests.load(Relaxed), again.requests.load(Relaxed)), (2, 1));
         let page = metrics.page(1, 2);
         let check = |line: &str, expected: bool| assert_eq!(page.lines().any(|found| found == line), expected, "{line}\n{page}");
@@ -291,7 +309,7 @@ mod tests {
         let metrics = Metrics::default();
         for number in 0..MAX_TAG_SERIES + 5 {
             let counters = metrics.counters(&tag(&format!("alice:s{number}")));
-            metrics.answered(Some(&counters), 500, Duration::ZERO);
+            metrics.answered(Some(&counters), 500);
         }
         let page = metrics.page(0, 0);
         assert_eq!(page.matches("tag=\"alice:").count(), MAX_TAG_SERIES);

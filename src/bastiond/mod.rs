@@ -22,6 +22,7 @@ pub(crate) mod ssh;
 mod staging;
 pub(crate) mod state;
 mod store;
+mod unaccepted;
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};

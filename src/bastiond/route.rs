@@ -40,9 +40,12 @@ pub(crate) fn tag(headers: &HeaderMap) -> Result<Option<Tag>, BadHeader> {
     }
 }
 
-/// The upgrade that a request asks for (RFC 9110, section 7.8): the token, for the tunnel's `:protocol`.
+/// The upgrade that a request asks for (RFC 9110, section 7.8): the token, for the tunnel's `:protocol`. Only of a GET without a
+/// body, as WebSocket has it: the tunnel's CONNECT has room for neither another method nor a body. Any server may pass an offer over.
 pub(crate) fn upgrade(head: &request::Parts) -> Option<&str> {
-    if head.version != Version::HTTP_11 {
+    let body = head.headers.contains_key(header::TRANSFER_ENCODING)
+        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if head.version != Version::HTTP_11 || head.method != Method::GET || body {
         return None;
     }
     let asked = head.headers.get_all(header::CONNECTION).iter().any(|value| {
@@ -146,6 +149,10 @@ mod tests {
         check(&[("connection", b"upgrade"), ("upgrade", b"h2c")], None);
         check(&[("connection", b"upgrade")], None);
         check(&[("connection", b"upgrade"), ("upgrade", b"echo/1")], Some("echo/1"));
+        check(
+            &[("connection", b"upgrade"), ("upgrade", b"echo/1"), ("content-length", b"3")],
+            None,
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ use russh::{Disconnect, Limits, MethodKind, MethodSet, server};
 pub(crate) use forwards::Forwards;
 use handler::Handler;
 pub(crate) use host_key::HostKey;
+pub(crate) use laptop::Requests;
 
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::Daemon;

@@ -70,6 +70,9 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
             Ok(exit) => exit,
             Err(error) => say::failure(&error, form),
         },
+        Ok(Arguments { verb: None, .. }) if form == Form::Json => {
+            say::failure(&Error::new(Exit::Usage, "no command is given").hint("ephemwork --help"), form)
+        }
         Ok(Arguments { verb: None, .. }) => {
             let help = Arguments::from_args(&["ephemwork"], &["--help"])
                 .err()
@@ -87,6 +90,11 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Says why nothing could begin.
+pub fn refuse(error: &Error, json: bool) -> ExitCode {
+    ExitCode::from(say::failure(error, Form::of(json)) as u8)
 }
 
 fn run(host: &Host, verb: Verb) -> Result<Exit> {
@@ -167,7 +175,12 @@ fn load(host: &Host) -> Result<Config> {
         .because(format_args!("looked from {}", host.directory.display()))
         .hint("make one: ephemwork init"));
     };
-    let unreadable = |why: String| Error::new(Exit::Config, format!("{} cannot be read", file.display())).because(why);
-    let text = read_text(&file, config::MAX_BYTES as u64).map_err(|why| unreadable(why.to_string()))?;
+    let text = read_text(&file, config::MAX_BYTES as u64).map_err(|why| {
+        let error = Error::new(Exit::Config, format!("{} cannot be read", file.display())).because(why);
+        error.hint(format!(
+            "correct the file, or begin anew: mv {0} {0}.old && ephemwork init",
+            file.display()
+        ))
+    })?;
     config::parse(&text, &file).map_err(|mistakes| config::failure(&mistakes, &text, &file))
 }

@@ -42,6 +42,7 @@ pub fn known(table: Table) -> &'static [&'static str] {
             "run_command",
             "health_check_path",
             "protocol",
+            "host_header",
             "env",
             "env_file",
             "working_directory",

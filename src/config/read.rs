@@ -226,6 +226,7 @@ impl Reader<'_> {
             run_command: None,
             health_check_path: None,
             protocol: Protocol::default(),
+            host_header: super::HostHeader::default(),
             env: BTreeMap::new(),
             env_file: None,
             working_directory: self.directory.to_owned(),
@@ -245,6 +246,7 @@ impl Reader<'_> {
                         config.protocol = Protocol::H2c;
                     }
                 }
+                "host_header" => config.host_header = self.host_header(name, place, value),
                 "env" => config.env = self.env(name, place, value),
                 "env_file" => config.env_file = self.path(name, place, value),
                 "working_directory" => {

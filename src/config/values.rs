@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::HostHeader;
 use super::aws::BadAws;
 use super::keys;
 use super::read::{Reader, Value};
@@ -201,6 +202,34 @@ impl Reader<'_> {
             self.wrong(value.span(), what, Some("write it percent-encoded, or leave it out".into()));
         }
         Some(text.to_owned())
+    }
+
+    pub(super) fn host_header(&mut self, name: &str, place: &str, value: &Value<'_>) -> HostHeader {
+        let Some(text) = self.text(name, place, value) else {
+            return HostHeader::default();
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        // A host with one letter wrong in one of the words would be believed.
+        let meant = keys::nearest(text, &["keep", "local"]);
+        match text {
+            "keep" => HostHeader::Keep,
+            "local" => HostHeader::Local,
+            _ if text.chars().all(fits) && text.parse::<http::uri::Authority>().is_ok() && meant.is_none() => {
+                HostHeader::Value(text.to_owned())
+            }
+            _ => {
+                let what = format!(
+                    "{name:?} in {place} must be \"keep\", \"local\" or a host name, found {}",
+                    kind_of(value)
+                );
+                let hint = match meant {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => format!("write {name} = \"local\", or as in {name} = \"shop.localhost\""),
+                };
+                self.wrong(value.span(), what, Some(hint));
+                HostHeader::default()
+            }
+        }
     }
 
     pub(super) fn path(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<PathBuf> {

@@ -6,24 +6,31 @@
 mod target;
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
+use smol::channel::Sender;
 
 use target::{Failure, Outgoing};
 
 use crate::name::{self, Service, Tag};
-use crate::protocol::{self, NoAnswer};
+use crate::protocol::{self, Event, NoAnswer};
 use crate::rt;
 use crate::tunnel::Requests;
 use crate::tunnel::stream;
+use crate::tunnel::window::{self, Windows};
 use crate::upstream::Pool;
+
+/// What the client asked for, when Host says something else.
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -37,13 +44,15 @@ pub enum Protocol {
     H2c,
 }
 
-/// Where a service listens on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a service listens on this machine, and how it is addressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The port, on 127.0.0.1 or ::1.
     pub port: u16,
     /// What it speaks.
     pub protocol: Protocol,
+    /// What its requests have in Host instead of what the client sent: development servers refuse names that they do not know.
+    pub host: Option<String>,
 }
 
 /// What happened to a service's requests.
@@ -137,9 +146,9 @@ pub async fn run(requests: Requests, upstreams: Arc<Upstreams>) {
 
 async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
     let handshake = h2::server::Builder::new()
-        .initial_window_size(stream::STREAM_WINDOW)
-        .initial_connection_window_size(stream::CONNECTION_WINDOW)
-        .max_concurrent_streams(stream::MAX_STREAMS)
+        .initial_window_size(window::ALONE)
+        .initial_connection_window_size(window::CONNECTION)
+        .max_concurrent_streams(window::MAX_STREAMS)
         .max_frame_size(stream::FRAME)
         .max_header_list_size(stream::MAX_HEAD)
         .max_send_buffer_size(stream::SEND_BUFFER)
@@ -147,7 +156,7 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
         // h2 counts these over the connection's whole life and then ends it; a lane lives for days.
         .max_local_error_reset_streams(None)
         .enable_connect_protocol()
-        .handshake(requests.0);
+        .handshake(requests.channel);
     let mut connection = match handshake.await {
         Ok(connection) => connection,
         Err(why) => {
@@ -155,10 +164,33 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
             return;
         }
     };
+    let mut windows = Windows::new();
+    let streams = Arc::new(());
     // When the connection is dropped every stream fails, and with it the task that answers it.
     loop {
-        match connection.accept().await {
-            Some(Ok((request, respond))) => rt::spawn(answer(request, respond, Arc::clone(upstreams))).detach(),
+        let accepted = poll_fn(|cx| {
+            // Each task holds one more.
+            let open = Arc::strong_count(&streams) - 1;
+            if let Some(window) = windows.change(open, Instant::now)
+                && connection.set_initial_window_size(window).is_ok()
+            {
+                windows.offered(window);
+            }
+            connection.poll_accept(cx)
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                let (upstreams, open) = (Arc::clone(upstreams), Arc::clone(&streams));
+                if is_event(&request) {
+                    rt::spawn(event(request.into_body(), respond, requests.events.clone())).detach();
+                    continue;
+                }
+                rt::spawn(async move {
+                    answer(request, respond, upstreams).await;
+                    drop(open);
+                })
+                .detach();
+            }
             Some(Err(why)) => {
                 tracing::debug!("the requests channel ended: {why}");
                 return;
@@ -168,8 +200,37 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
     }
 }
 
+/// Whether the bastion itself speaks; what it passes on names a tag.
+fn is_event(request: &Request<RecvStream>) -> bool {
+    !request.headers().contains_key(name::HEADER) && request.uri().path() == protocol::EVENT_PATH
+}
+
+/// Takes one event of the bastion.
+async fn event(mut body: RecvStream, mut respond: SendResponse<Bytes>, events: Sender<Event>) {
+    let mut text = Vec::new();
+    while let Some(Ok(data)) = body.data().await {
+        if text.len() + data.len() > protocol::MAX_EVENT || body.flow_control().release_capacity(data.len()).is_err() {
+            return respond.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        text.extend_from_slice(&data);
+    }
+    let status = match serde_json::from_slice(&text) {
+        // Whoever would hear of it has gone, and the lane with it.
+        Ok(event) => match events.send(event).await {
+            Ok(()) => StatusCode::NO_CONTENT,
+            Err(_) => StatusCode::GONE,
+        },
+        Err(_) => StatusCode::BAD_REQUEST,
+    };
+    let mut answer = Response::new(());
+    *answer.status_mut() = status;
+    if let Err(why) = respond.send_response(answer, true) {
+        tracing::debug!("nobody waits for the answer to an event: {why}");
+    }
+}
+
 /// Answers one request, whatever happens.
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
+async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
     let service = request
         .headers()
         .get(name::HEADER)
@@ -185,6 +246,9 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         return;
     };
     target.requests.fetch_add(1, Ordering::Relaxed);
+    if let Some(host) = &target.upstream.host {
+        readdress(&mut request, host);
+    }
     let result = if request.method() == Method::CONNECT {
         target.upgrade(request, &mut respond).await
     } else {
@@ -200,6 +264,25 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     if let Failure::Service(_, why) | Failure::Midway(why) = failure {
         tracing::debug!("request failed: {why}");
         *target.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// Replaces Host, and keeps what was asked for in X-Forwarded-Host, as proxies do; one that is there already is the client's own.
+fn readdress(request: &mut Request<RecvStream>, host: &str) {
+    let asked = match request.headers().get(header::HOST) {
+        Some(asked) => Some(asked.clone()),
+        None => request
+            .uri()
+            .authority()
+            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
+    };
+    let headers = request.headers_mut();
+    if let (Some(asked), false) = (asked, headers.contains_key(FORWARDED_HOST)) {
+        headers.insert(FORWARDED_HOST, asked);
+    }
+    // It was checked when ephemwork.toml was read.
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(header::HOST, host);
     }
 }
 

@@ -1,15 +1,16 @@
-//! One lane: an SSH connection whose control channel answers calls and whose requests channel is served elsewhere.
+//! One lane: an SSH connection whose requests channel is served elsewhere, and which opens its control channel to make a call.
 
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smol::channel::{Receiver, Sender};
+use smol::lock::Mutex;
 
 use super::ssh::{self, Ended, Login};
 use super::transport::Transport;
@@ -29,23 +30,36 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// The largest answer of the control API, in bytes: the list of some thousand sessions.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
-/// The longest line of the event stream, in bytes.
-const MAX_EVENT: usize = 16 * 1024;
-
-/// Events kept for a reader that is busy; when it is full the stream waits.
+/// Events kept for a reader that is busy; when it is full the bastion waits.
 const EVENT_QUEUE: usize = 64;
+
+/// How long the control channel stays open behind a call. Calls come in groups, the claims of an `up` or the releases of its end,
+/// and after a restart of the bastion a thousand laptops make theirs within seconds: what one gives back the next can use.
+const CONTROL_IDLE: Duration = Duration::from_millis(500);
 
 /// One live connection to a bastion.
 pub struct Link {
     handle: ssh::Handle,
-    control: http2::SendRequest<Full<Bytes>>,
+    control: Arc<Mutex<Option<Control>>>,
     events: Receiver<Event>,
     ended: Ended,
+}
+
+/// The control channel while it is open.
+struct Control {
+    sender: http2::SendRequest<Full<Bytes>>,
+    /// The last call ended.
+    used: Instant,
+    /// Drives it, and closes it when it has been idle.
     _tasks: [rt::Task<()>; 2],
 }
 
 /// The requests channel of a link, for `session::serve`.
-pub struct Requests(pub(crate) ssh::ChannelIo);
+pub struct Requests {
+    pub(crate) channel: ssh::ChannelIo,
+    /// Where the bastion's events go.
+    pub(crate) events: Sender<Event>,
+}
 
 impl Link {
     /// Opens transport, SSH and both channels.
@@ -102,6 +116,33 @@ impl Link {
         }
     }
 
+    /// The control channel, opened if it is not.
+    async fn control(&self) -> Result<http2::SendRequest<Full<Bytes>>, String> {
+        let mut place = self.control.lock().await;
+        if let Some(control) = &mut *place
+            && !control.sender.is_closed()
+        {
+            control.used = Instant::now();
+            return Ok(control.sender.clone());
+        }
+        let channel = self.handle.subsystem(CONTROL_SUBSYSTEM).await?;
+        let (sender, driver) = http2::Builder::new(rt::HyperExecutor)
+            .handshake(rt::io(channel))
+            .await
+            .map_err(|why| why.to_string())?;
+        let driver = rt::spawn(async move {
+            // Its end is told by the call that it breaks.
+            drop(driver.await);
+        });
+        let closer = rt::spawn(close_when_idle(Arc::downgrade(&self.control)));
+        *place = Some(Control {
+            sender: sender.clone(),
+            used: Instant::now(),
+            _tasks: [driver, closer],
+        });
+        Ok(sender)
+    }
+
     async fn call<A: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<A> {
         let broken = |why: String| Error::new(Exit::Unreachable, format!("the bastion did not answer {path}")).because(why);
         let body = match body {
@@ -117,12 +158,8 @@ impl Link {
             .body(Full::new(Bytes::from(body)))
             .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
         let exchange = async {
-            let answer = self
-                .control
-                .clone()
-                .send_request(request)
-                .await
-                .map_err(|why| why.to_string())?;
+            let mut control = self.control().await?;
+            let answer = control.send_request(request).await.map_err(|why| why.to_string())?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, MAX_ANSWER)
                 .collect()
@@ -134,7 +171,11 @@ impl Link {
             self.ended.wait().await;
             None
         });
-        let (status, body) = match answered.await {
+        let answered = answered.await;
+        if let Some(control) = &mut *self.control.lock().await {
+            control.used = Instant::now();
+        }
+        let (status, body) = match answered {
             Some(Some(result)) => result.map_err(broken)?,
             Some(None) => return Err(broken(format!("nothing within {} s", CALL_LIMIT.as_secs()))),
             None => return Err(broken(self.ended.wait().await)),
@@ -152,25 +193,47 @@ impl Link {
 
 async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
     let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
-    let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM, CONTROL_SUBSYSTEM).await?;
-    let (control, driver) = http2::Builder::new(rt::HyperExecutor)
-        .handshake(rt::io(connected.control))
-        .await
-        .map_err(|why| unreachable(transport).because(why))?;
-    let driver = rt::spawn(async move {
-        // Its end is the link's end, which `ended` reports with the reason.
-        drop(driver.await);
-    });
+    let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
-    let listener = rt::spawn(listen(control.clone(), sender));
     let link = Link {
         handle: connected.handle,
-        control,
+        control: Arc::default(),
         events,
         ended: connected.ended,
-        _tasks: [driver, listener],
     };
-    Ok((link, Requests(connected.requests)))
+    let requests = Requests {
+        channel: connected.requests,
+        events: sender,
+    };
+    Ok((link, requests))
+}
+
+/// Closes the control channel when no call was made on it for a while.
+async fn close_when_idle(control: Weak<Mutex<Option<Control>>>) {
+    let mut wait = CONTROL_IDLE;
+    loop {
+        rt::sleep(wait).await;
+        let Some(control) = control.upgrade() else { return };
+        let mut place = control.lock().await;
+        let Some(open) = &*place else { return };
+        match CONTROL_IDLE.checked_sub(open.used.elapsed()) {
+            Some(left) if !left.is_zero() => wait = left,
+            _ => {
+                if let Some(Control {
+                    sender,
+                    _tasks: [driver, closer],
+                    ..
+                }) = place.take()
+                {
+                    // The driver says goodbye once nobody can call any more; this task, which is its own, ends by itself.
+                    drop(sender);
+                    driver.detach();
+                    closer.detach();
+                }
+                return;
+            }
+        }
+    }
 }
 
 fn unreachable(transport: &Transport) -> Error {
@@ -191,39 +254,5 @@ fn refused(status: StatusCode, body: &[u8]) -> Error {
             exit,
         },
         Err(_) => Error::new(exit, format!("the bastion answered {status}")),
-    }
-}
-
-/// Reads `/v1/events` until the link ends. An event nobody takes makes the stream wait, not grow.
-async fn listen(mut control: http2::SendRequest<Full<Bytes>>, sender: Sender<Event>) {
-    let request = Request::builder().uri("http://bastion/v1/events").body(Full::default());
-    let Ok(request) = request else { return };
-    // Without the stream the link still works; that it died is told by `ended`.
-    let Ok(answer) = control.send_request(request).await else {
-        return;
-    };
-    if !answer.status().is_success() {
-        return;
-    }
-    let mut body: Incoming = answer.into_body();
-    let mut line = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(data) = frame.into_data() else { continue };
-        for piece in data.split_inclusive(|&byte| byte == b'\n') {
-            if line.len() + piece.len() > MAX_EVENT {
-                return;
-            }
-            line.extend_from_slice(piece);
-            if line.last() != Some(&b'\n') {
-                continue;
-            }
-            let event = serde_json::from_slice(&line);
-            line.clear();
-            if let Ok(event) = event
-                && sender.send(event).await.is_err()
-            {
-                return;
-            }
-        }
     }
 }

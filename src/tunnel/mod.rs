@@ -7,6 +7,7 @@ mod link;
 pub mod ssh;
 pub(crate) mod stream;
 mod transport;
+pub(crate) mod window;
 
 pub use link::{Link, Requests};
 pub use ssh::{ClientKey, Login};

@@ -20,7 +20,7 @@ use crate::error::{Error, Exit, Result};
 use crate::name::User;
 use crate::rt::Readahead;
 
-/// The window of each of the two long-lived channels, in bytes: what may be on its way on a link of 100 MB/s with a round
+/// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
 /// trip of 160 ms. Flow control between requests is HTTP/2's; this window only bounds the link.
 pub(crate) const WINDOW: u32 = 16 * 1024 * 1024;
 
@@ -150,14 +150,13 @@ pub struct Login {
     pub host_key: String,
 }
 
-/// One of the two channels as a byte stream.
+/// A channel as a byte stream.
 pub(crate) use channel::ChannelIo;
 
-/// An authenticated SSH connection with its two channels open.
+/// An authenticated SSH connection with its requests channel open.
 pub(super) struct Connected {
     pub(super) handle: Handle,
     pub(super) requests: ChannelIo,
-    pub(super) control: ChannelIo,
     pub(super) ended: Ended,
 }
 
@@ -165,6 +164,11 @@ pub(super) struct Connected {
 pub(super) struct Handle(client::Handle<Handler>);
 
 impl Handle {
+    /// Opens a channel for a subsystem; the reason when that is refused. The caller bounds the time.
+    pub(super) async fn subsystem(&self, name: &str) -> Result<ChannelIo, String> {
+        subsystem(&self.0, name).await
+    }
+
     /// Says goodbye. An error means that the connection is gone already, which is what was wanted.
     pub(super) async fn disconnect(&self) {
         drop(self.0.disconnect(Disconnect::ByApplication, "bye", "en").await);
@@ -309,8 +313,8 @@ impl client::Handler for Handler {
     }
 }
 
-/// SSH over an open stream: key exchange, host key, public key, two channels. The caller bounds the time.
-pub(super) async fn connect(stream: Stream, login: &Login, requests: &str, control: &str) -> Result<Connected> {
+/// SSH over an open stream: key exchange, host key, public key, the requests channel. The caller bounds the time.
+pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected> {
     let config = client::Config {
         client_id: identification(),
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
@@ -358,19 +362,10 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str, contr
         .because(format!("key {}", login.key.public_line()))
         .hint("add the key with this user's name to the bastion's authorized keys"));
     }
-    let (requests, control) = {
-        let requests = subsystem(&handle, requests);
-        let control = subsystem(&handle, control);
-        let (requests, control) = smol::future::zip(requests, control).await;
-        (
-            requests.map_err(|why| unreachable(&why))?,
-            control.map_err(|why| unreachable(&why))?,
-        )
-    };
+    let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
         handle: Handle(handle),
         requests,
-        control,
         ended: Ended { reason, signal },
     })
 }

@@ -1,7 +1,4 @@
-//! HTTP/2 on the requests channel: its windows, and message bodies on its streams. Both ends use it.
-//!
-//! The rule behind the numbers: stream window times concurrent streams never exceeds the connection's window. Then any number of
-//! stuck readers only stops their own streams.
+//! HTTP/2 on the requests channel: its limits, and message bodies on its streams. Both ends use it. Its windows are in `window`.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,21 +10,13 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::window;
 use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-/// How much of one body may be on its way to a reader that does not read, in bytes.
-pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
-
-/// Requests at once on one lane. The edge lets more of them wait.
-pub(crate) const MAX_STREAMS: u32 = 250;
 
 /// Requests that their clients gave up before the laptop had looked at them. h2 ends a connection with more than 20 of these, as it
 /// must with strangers (CVE-2023-44487); here one page that is closed with its requests open would end the lane. The peer
 /// is logged in, and 64 times all streams is more than arrives between two looks.
-pub(crate) const MAX_ABANDONED: usize = 64 * MAX_STREAMS as usize;
-
-/// The connection's window, in bytes: every stream stuck at once, and nobody else delayed.
-pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * (MAX_STREAMS + 6);
+pub(crate) const MAX_ABANDONED: usize = 64 * window::MAX_STREAMS as usize;
 
 /// The largest DATA frame, in bytes: a packet of SSH, less the frame's head.
 pub(crate) const FRAME: u32 = crate::tunnel::ssh::PACKET - 64;

@@ -1,7 +1,7 @@
 //! Whatever call of `init`, `upgrade` or `destroy` fails, and however: running it again brings the account to the very same state.
 //!
-//! Each fault strikes every call from the n-th on until the account is healed. Of calls that write both kinds are tried, those that
-//! take effect and those that do not; of the many reads some. `EPHEMWORK_ALL_FAULTS=1` tries every fault at every call.
+//! Each fault strikes every call from the n-th on until the account is healed. At each call that writes a fault is tried which lets it
+//! take effect; of the other faults and of the many reads some. `EPHEMWORK_ALL_FAULTS=1` tries every fault at every call.
 
 use std::process::Command;
 
@@ -11,8 +11,9 @@ use crate::support::aws::Fault;
 use crate::support::engineer::difference;
 use crate::support::{Engineer, Process, until};
 
-/// Every so-many-th read is tried.
-const READS: usize = 6;
+/// Every so-many-th read is tried, and of writes that fail without effect every so-many-th: those that have one matter more.
+const READS: usize = 12;
+const WITHOUT_EFFECT: usize = 3;
 
 /// Faults before a call takes effect, and after.
 const BEFORE: [Fault; 3] = [Fault::Http500, Fault::Throttle, Fault::CutBefore];
@@ -52,13 +53,16 @@ fn reads(name: &str) -> bool {
 /// The faults to try, in order: after how many calls, and which.
 fn faults(calls: &[String]) -> Vec<(usize, Fault)> {
     let all = std::env::var("EPHEMWORK_ALL_FAULTS").is_ok();
-    let mut faults = Vec::new();
+    let (mut faults, mut writes) = (Vec::new(), 0);
     for (at, call) in calls.iter().enumerate() {
         if all {
             faults.extend(Fault::ALL.map(|fault| (at, fault)));
         } else if !reads(call) {
-            faults.push((at, BEFORE[at % BEFORE.len()]));
-            faults.push((at, AFTER[at % AFTER.len()]));
+            faults.push((at, AFTER[writes % AFTER.len()]));
+            if writes % WITHOUT_EFFECT == 0 {
+                faults.push((at, BEFORE[writes / WITHOUT_EFFECT % BEFORE.len()]));
+            }
+            writes += 1;
         } else if at % READS == 0 {
             faults.push((at, Fault::ALL[at / READS % Fault::ALL.len()]));
         }
@@ -136,7 +140,7 @@ fn killed_at_any_call() {
         let step = if std::env::var("EPHEMWORK_ALL_FAULTS").is_ok() {
             1
         } else {
-            calls.len().div_ceil(8)
+            calls.len().div_ceil(5)
         };
         for at in (1..calls.len()).step_by(step) {
             engineer.again();

@@ -30,10 +30,7 @@ fn the_line_of_the_unit_starts_the_daemon() {
     let ready = until("the daemon", || std::fs::read(state.join("ready.json")).ok());
     let ready: serde_json::Value = serde_json::from_slice(&ready).unwrap();
     let at = ready["http"].as_str().unwrap().parse().unwrap();
-    let answer = fetch(
-        at,
-        "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
-    );
+    let answer = fetch(at, "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(answer.status(), 200);
     // What user-data.sh publishes.
     let key = std::fs::read_to_string(state.join("host_key.pub")).unwrap();

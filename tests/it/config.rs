@@ -89,6 +89,9 @@ fn accepted() {
     check("service = { api = { port = 1, protocol = 'h2c' } }", |config| {
         api(config).protocol == config::Protocol::H2c
     });
+    check("[service.api]\nport = 1\nhost_header = 'shop.localhost:8080'", |config| {
+        api(config).host_header == config::HostHeader::Value("shop.localhost:8080".to_owned())
+    });
     check("[service.'Api.v2_x-1']\nport = 65535", |config| config.services.len() == 1);
     check("[tunnel]\nlisten = 'localhost:8080'", |config| {
         config.tunnel.listen.to_string() == "127.0.0.1:8080"

@@ -4,7 +4,7 @@
 pub(crate) type Case = (&'static str, &'static [&'static str]);
 
 /// What stands for `…` in an expected mistake.
-pub(crate) const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, env, env_file, \
+pub(crate) const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, host_header, env, env_file, \
                      working_directory, health_timeout_seconds, stop_timeout_seconds";
 
 /// Each with all of its mistakes, in their order.
@@ -139,6 +139,20 @@ pub(crate) const CASES: &[Case] = &[
     (
         "[service.web]\nport = 8000\nprotocol = \"grpc\"",
         &["3:12: \"protocol\" in [service.web] must be \"http1\" or \"h2c\", found \"grpc\"; did you mean \"h2c\"?"],
+    ),
+    (
+        "[service.web]\nport = 8000\nhost_header = \"a b\"",
+        &[
+            "3:15: \"host_header\" in [service.web] must be \"keep\", \"local\" or a host name, found the text \"a b\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+        ],
+    ),
+    (
+        "[service.web]\nport = 8000\nhost_header = \"Keep\"\n[service.api]\nport = 8001\nhost_header = \"a:b:c\"\n[service.z]\nport = 8002\nhost_header = \"http://x\"",
+        &[
+            "3:15: \"host_header\" in [service.web] must be \"keep\", \"local\" or a host name, found the text \"Keep\"; did you mean \"keep\"?",
+            "6:15: \"host_header\" in [service.api] must be \"keep\", \"local\" or a host name, found the text \"a:b:c\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+            "9:15: \"host_header\" in [service.z] must be \"keep\", \"local\" or a host name, found the text \"http://x\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+        ],
     ),
     (
         "[service.web]\nport = 8000\nhealth_timeout_seconds = 0\nstop_timeout_seconds = 3601",

@@ -248,6 +248,11 @@ fn an_answer_that_is_cut_short_is_not_passed_off_as_whole(with: fn(Service) -> B
             assert_eq!(wire.body(&head, false), None, "a cut answer looks whole ({announced})");
         } else {
             assert_eq!(head.status(), 502, "{head:?}");
+            assert_eq!(
+                head.field("x-ephemwork-served-by"),
+                Some("edge; reason=service-closed"),
+                "{head:?}"
+            );
         }
     }
 }
@@ -361,4 +366,7 @@ fn a_slow_head_ends_with_408_or_the_connection() {
     assert!(start.elapsed() < HEAD_TIME);
     let text = String::from_utf8_lossy(&rest);
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 408 "), "{text:?}");
+    // A timer that had rung was asked again, and the daemon was gone.
+    let health = fetch(bastion.http, "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(health.status(), 200);
 }

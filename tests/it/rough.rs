@@ -111,12 +111,9 @@ fn a_port_that_is_taken_during_the_build_is_found() {
     up.wait_for("building");
     let thief = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     std::fs::write(workshop.project().join("go"), "").unwrap();
-    assert_eq!(up.wait().code(), Some(6), "{}", up.said());
-    assert!(
-        up.err().contains(&format!("port {port} of service api is taken")),
-        "{}",
-        up.said()
-    );
+    let up = up.finish();
+    assert_eq!(up.code(), 6, "{up:?}");
+    assert!(up.err.contains(&format!("port {port} of service api is taken")), "{up:?}");
     drop(thief);
 }
 

@@ -75,7 +75,12 @@ const SHAPES: &[(&str, Wrong, u16, &str)] = &[
     ("CONNECT", Head, 400, "CONNECT shop.test:443 HTTP/1.1\r\n~\r\n"),
     ("target without a slash", Head, 400, "GET index.html HTTP/1.1\r\n~\r\n"),
     ("two hosts", Head, 400, "GET / HTTP/1.1\r\n~Host: other.test\r\n\r\n"),
+    ("a host that is none", Head, 400, "GET / HTTP/1.1\r\nHost: a/b\r\nX-Ephemwork: alice:api\r\n\r\n"),
     ("no host", Head, 400, "GET / HTTP/1.1\r\nX-Ephemwork: alice:api\r\n\r\n"),
+    // Upgrades: what is not upgraded is checked to its end.
+    ("an offer of h2c, then nonsense", Body, 400, "POST / HTTP/1.1\r\n~Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    ("an upgrade with a body, then nonsense", Body, 400, "GET / HTTP/1.1\r\n~Connection: upgrade\r\nUpgrade: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    ("an upgrade by POST, then nonsense", Body, 400, "POST / HTTP/1.1\r\n~Connection: upgrade\r\nUpgrade: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
     // Chunks.
     ("chunk size is no number", Body, 400, "POST / HTTP/1.1\r\n~Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"),
     ("chunk size with 0x", Body, 400, "POST / HTTP/1.1\r\n~Transfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n"),
@@ -239,4 +244,50 @@ fn a_wrong_chunk_that_comes_late_ends_the_request_at_the_service() {
     let targets: Vec<String> = service.heads().iter().map(|head| head.target().to_owned()).collect();
     assert_eq!(targets, ["/late", "/sentinel"]);
     until("the sentinel alone to be counted", || (service.complete() == 1).then_some(()));
+}
+
+/// After a request for an upgrade nothing is checked, so nothing may be read as a request unless the upgrade took place: also when
+/// the edge answers it itself.
+#[test]
+fn what_follows_an_upgrade_that_did_not_happen_is_not_read() {
+    let bastion = Bastion::start();
+    let service = Service::saying("reached");
+    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    for (fields, by) in [
+        ("X-Ephemwork: bob:api\r\n", "edge; reason=unknown-tag"),
+        ("", "edge; reason=no-tag"),
+        ("X-Ephemwork: alice:api\r\n", "alice:api"),
+    ] {
+        for path in ["/", "/ephemwork-health"] {
+            let by = if path == "/" { by } else { "edge; reason=health" };
+            let mut wire = Wire::to(bastion.http);
+            wire.send(format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a\r\n{fields}\r\n{HIDDEN}"
+            ));
+            let answer = wire.answer("GET");
+            assert_eq!(answer.served_by(), by, "{answer:?}");
+            assert_eq!(answer.head.field("connection"), Some("close"), "{answer:?}");
+            assert_eq!(wire.rest(), b"");
+        }
+    }
+    assert!(service.heads().iter().all(|head| head.target() == "/"));
+}
+
+/// Curl and Java offer HTTP/2 by an upgrade with each request, also with those that have a body.
+#[test]
+fn an_offer_of_http2_costs_neither_body_nor_connection() {
+    let bastion = Bastion::local(&[]);
+    let service = Service::replying(|head, body| ok(&format!("{} {}", head.method(), body.len())));
+    let _up = bastion.up("alice", &[("api", service.port)]);
+    let mut wire = Wire::to(bastion.http);
+    let offer = "Host: x\r\nX-Ephemwork: alice:api\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    for _ in 0..2 {
+        wire.send(format!("POST / HTTP/1.1\r\n{offer}Content-Length: 3\r\n\r\nabc"));
+        assert_eq!(wire.answer("POST").text(), "POST 3");
+    }
+    wire.send(format!(
+        "POST / HTTP/1.1\r\n{}Content-Length: 3\r\n\r\nabc",
+        offer.replace("h2c", "websocket")
+    ));
+    assert_eq!(wire.answer("POST").text(), "POST 3");
 }

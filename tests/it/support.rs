@@ -6,6 +6,7 @@
 pub(crate) mod aws;
 pub(crate) mod bastion;
 pub(crate) mod engineer;
+pub(crate) mod frames;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::{
     peers_alone::{serve, talk},
     support::{
-        Bastion, Service, Wire, fetch, need_module,
+        Bastion, Service, Wire, fetch,
+        frames::{self, Frames, Outcome},
+        need_module,
         service::{After, ok},
     },
 };
@@ -143,4 +145,49 @@ fn an_idle_socket_stays_open() {
     std::thread::sleep(IDLE);
     wire.send("still\n");
     assert_eq!(wire.take(6), b"STILL\n");
+}
+
+/// RFC 8441: over HTTP/2 the client asks with CONNECT and sends no key, and the service, which speaks HTTP/1.1, sees an ordinary upgrade.
+#[test]
+fn a_websocket_over_http2_passes() {
+    let service = Service::start(|head, wire| {
+        let asked = head.method() == "GET" && head.field("upgrade") == Some("websocket");
+        if !asked || head.field("sec-websocket-key").is_none_or(|key| key.len() != 24) {
+            wire.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            return After::Keep;
+        }
+        wire.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n",
+        );
+        loop {
+            let bytes = wire.some();
+            if bytes.is_empty() {
+                return After::Close;
+            }
+            wire.send(bytes.to_ascii_uppercase());
+        }
+    });
+    let talk = |bastion: &Bastion, tag: Option<&str>| {
+        let mut frames = Frames::to(bastion.http);
+        let mut fields = vec![
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", "/chat"),
+            (":authority", "shop.test"),
+            ("sec-websocket-version", "13"),
+        ];
+        fields.extend(tag.map(|tag| ("x-ephemwork", tag)));
+        assert!(frames.send(&frames::head(1, 0, &fields)));
+        assert!(frames.send(&frames::frame(frames::DATA, 0, 1, b"hello")));
+        assert!(frames.send(&frames::frame(frames::DATA, frames::END_STREAM, 1, b" again")));
+        assert_eq!(frames.outcome(1), Outcome::Text("HELLO AGAIN".into()), "{tag:?}");
+    };
+    let bastion = Bastion::local(&[]);
+    let _up = bastion.up("alice", &[("api", service.port)]);
+    let _ssh = bastion.laptop("bob", &[("api", service.port)]);
+    talk(&bastion, Some("alice:api"));
+    talk(&bastion, Some("bob:api"));
+    let url = format!("http://{}", service.address());
+    talk(&Bastion::with(&["--local", "--staging-url", &url]), None);
 }

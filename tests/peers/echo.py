@@ -16,7 +16,7 @@ def echo(websocket):
 
 
 def talk(url, tag, messages, size):
-    headers = {"X-Ephemwork": tag}
+    headers = {} if tag == "none" else {"X-Ephemwork": tag}
     with connect(url, additional_headers=headers, compression=None, max_size=None, open_timeout=30) as websocket:
         assert tag == "none" or websocket.response.headers["X-Ephemwork-Served-By"] == tag
         assert websocket.recv(timeout=30) == "hello /chat?room=1"

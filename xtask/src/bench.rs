@@ -249,7 +249,7 @@ fn measure_into(arguments: &Arguments, programs: &Programs, directory: &Path, re
             product.idle(count, held)
         })?;
         if let Some(peer) = &peer {
-            parts::idle(peer::NAGLE, &[peer.sshd()], tempo.peer_idle, report, |count, _| {
+            parts::idle(peer::STOCK, &[peer.sshd()], tempo.peer_idle, report, |count, _| {
                 peer.idle(count)
             })?;
         }
@@ -277,6 +277,7 @@ fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {
         "openssh": first_line("ssh", "-V"),
         "cpu": cpu,
         "cores": std::thread::available_parallelism().map(usize::from).ok(),
+        "tcp_congestion_control": fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok().map(|text| text.trim().to_owned()),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
     });
     let directory = crate::top().join("target/bench");

@@ -31,7 +31,7 @@ enum Verb {
 fn main() -> ExitCode {
     let host = match Host::of_process() {
         Ok(host) => host,
-        Err(why) => return fail(&why),
+        Err(why) => return fail(&why.to_string()),
     };
     let arguments: Vec<&str> = host.arguments.iter().map(String::as_str).collect();
     let verb = match Arguments::from_args(&["cargo xtask"], &arguments) {

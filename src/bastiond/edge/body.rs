@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::exchange::Exchange;
 use crate::bastiond::lane::{Lane, Permit};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::state::Daemon;
@@ -18,6 +19,17 @@ use crate::upstream::AnswerBody;
 
 /// Why a body broke off.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error with its causes: hyper's say what happened only there.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(why) = cause {
+        text.push_str(&format!(": {why}"));
+        cause = why.source();
+    }
+    text
+}
 
 /// A request's body on its way out of the edge over HTTP/1.1.
 pub(crate) enum Outgoing {
@@ -31,6 +43,7 @@ pub(crate) struct EdgeBody {
     /// The request's body, which may still be on its way; it is cancelled with the answer.
     upload: Option<Task<()>>,
     flight: Option<Flight>,
+    exchange: Option<Exchange>,
 }
 
 enum Source {
@@ -58,6 +71,7 @@ impl Flight {
         permit: Option<Permit>,
     ) -> Flight {
         lane.outstanding.fetch_add(weight, Relaxed);
+        lane.streams.fetch_add(1, Relaxed);
         counters.in_flight.fetch_add(1, Relaxed);
         Flight {
             daemon: Arc::clone(daemon),
@@ -86,6 +100,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.lane.outstanding.fetch_sub(self.weight, Relaxed);
+        self.lane.streams.fetch_sub(1, Relaxed);
         self.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }
@@ -97,6 +112,7 @@ impl EdgeBody {
             source: Source::Own(Some(text.into())),
             upload: None,
             flight: None,
+            exchange: None,
         }
     }
 
@@ -106,6 +122,7 @@ impl EdgeBody {
             source: Source::Tunnel(body),
             upload,
             flight: Some(flight),
+            exchange: None,
         }
     }
 
@@ -115,6 +132,28 @@ impl EdgeBody {
             source: Source::Http1(Box::new(body)),
             upload: None,
             flight,
+            exchange: None,
+        }
+    }
+
+    /// The request that it answers, which ends with it.
+    pub(crate) fn ends(&mut self, exchange: Exchange) {
+        self.exchange = Some(exchange);
+    }
+
+    /// Nothing of it is left: its reader asks no more when it knows the length and has it all.
+    fn is_whole(&self) -> bool {
+        matches!(self.source, Source::Own(_)) || self.is_end_stream() || self.size_hint().exact() == Some(0)
+    }
+}
+
+impl Drop for EdgeBody {
+    fn drop(&mut self) {
+        if self.exchange.is_some()
+            && self.is_whole()
+            && let Some(exchange) = self.exchange.take()
+        {
+            exchange.whole();
         }
     }
 }
@@ -125,7 +164,7 @@ impl Body for EdgeBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = match &mut this.source {
+        let polled: Poll<Option<Result<_, BodyError>>> = match &mut this.source {
             Source::Own(text) => Poll::Ready(text.take().filter(|text| !text.is_empty()).map(|text| Ok(Frame::data(text)))),
             Source::Tunnel(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Source::Http1(body) => Pin::new(body.as_mut()).poll_frame(cx).map_err(Into::into),
@@ -138,12 +177,20 @@ impl Body for EdgeBody {
             }
             Poll::Ready(Some(Err(why))) => {
                 if let Some(flight) = this.flight.take() {
-                    flight.counters.failed(format!("an answer broke off: {why}"));
+                    flight
+                        .counters
+                        .failed(format!("an answer broke off: {}", chain(why.as_ref())));
+                }
+                if let Some(exchange) = this.exchange.take() {
+                    exchange.cut();
                 }
             }
             Poll::Ready(None) => {
                 this.flight = None;
                 this.upload = None;
+                if let Some(exchange) = this.exchange.take() {
+                    exchange.whole();
+                }
             }
             Poll::Pending => {}
         }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
+use super::websocket;
 use crate::bastiond::route;
 use crate::hop;
 use crate::rt;
@@ -23,10 +24,14 @@ pub(crate) async fn answer<C, E>(
 where
     C: Future<Output = Result<Connection<Outgoing>, E>>,
 {
+    let extended = request
+        .extensions()
+        .get::<hyper::ext::Protocol>()
+        .map(|protocol| protocol.as_str().to_owned());
+    let is_extended = extended.is_some();
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let upgrade = route::upgrade(&head).map(str::to_owned);
-    let asked = head.headers.contains_key(header::UPGRADE);
+    let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
     route::rewrite(&mut head);
     amend(&mut head);
     head.version = Version::HTTP_11;
@@ -35,8 +40,12 @@ where
         let request = Request::from_parts(head, Outgoing::Client(body));
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
-        return Ok(plain(response, flight, asked));
+        return Ok(plain(response, flight));
     };
+    if is_extended {
+        head.method = Method::GET;
+        websocket::ask(&mut head.headers, &token);
+    }
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(token) = HeaderValue::from_str(&token) {
         head.headers.insert(header::UPGRADE, token);
@@ -49,7 +58,7 @@ where
         .map_err(|failed| Unanswered::Answer(failed.error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let response = response.map(|body| AnswerBody::new(body, connection, Pool::new()));
-        return Ok(plain(response, flight, true));
+        return Ok(plain(response, flight));
     }
     let origin = hyper::upgrade::on(&mut response);
     rt::spawn(async move {
@@ -73,6 +82,11 @@ where
     let (mut head, _) = response.into_parts();
     hop::strip(&mut head.headers);
     head.extensions.clear();
+    if is_extended {
+        head.status = StatusCode::OK;
+        websocket::confirmed(&mut head.headers);
+        return Ok(Response::from_parts(head, EdgeBody::own("")));
+    }
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     if let Ok(token) = HeaderValue::from_str(&token) {
         head.headers.insert(header::UPGRADE, token);
@@ -80,15 +94,11 @@ where
     Ok(Response::from_parts(head, EdgeBody::own("")))
 }
 
-/// An answer as it is, streamed. `asked` for an upgrade that did not happen: the client's connection ends behind it, because
-/// the bytes that followed such a request were not looked at.
-fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>, asked: bool) -> Response<EdgeBody> {
+/// An answer as it is, streamed.
+fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     hop::strip(&mut head.headers);
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    if asked {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     Response::from_parts(head, EdgeBody::http1(body, flight))
 }

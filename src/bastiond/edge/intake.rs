@@ -2,18 +2,20 @@
 //!
 //! A head is handed on only when it is complete and right. In place of a wrong one the parser gets a request that says so, and
 //! whoever answers it finds the reason in [`Shared`]; behind it nothing is read any more. Bytes of bodies go straight through.
+//! That a client sends no more is told only when its last request is answered: until then it may be waiting for that.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Request, StatusCode};
+use http::StatusCode;
 
-use crate::bastiond::guard::{Guard, Refusal, Verdict};
+use super::own::Format;
+use super::shared::{Part, Shared};
+use crate::bastiond::guard::{self, Guard, Refusal, Verdict};
 use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, TcpStream};
 
 /// How long a head may take from its first byte to its last. ALB sends a head in one piece.
@@ -22,6 +24,10 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 /// How long a connection may be idle between requests. Longer than ALB's own limit (60 s, up to 4000 s if it was changed),
 /// so that ALB closes first and never sends a request into a connection that is being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(4200);
+
+/// How long an answer may make no progress to a client that sends no more. It looks the same whether the client only closed its half
+/// (as some health checkers do) or is gone; the next byte of the answer tells.
+const HALF_CLOSED_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a client may go on sending after its last answer. Bytes that nobody read make the system reset a connection that is
 /// closed, and the client may lose the answer (RFC 9112, section 9.6).
@@ -36,8 +42,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What the parser is given instead of a refused head.
 const STAND_IN: &[u8] = b"GET /ephemwork-refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// Its path.
-const STAND_IN_PATH: &str = "/ephemwork-refused";
+/// And when it began with HEAD, so that the answer has no body.
+const HEAD_STAND_IN: &[u8] = b"HEAD /ephemwork-refused HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 const TOO_SLOW: Refusal = Refusal {
     status: StatusCode::REQUEST_TIMEOUT,
@@ -45,30 +51,11 @@ const TOO_SLOW: Refusal = Refusal {
     what: "the head of the request was not complete within 15 s",
 };
 
-/// Why the connection's last request was refused, for whoever answers it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Option<(Refusal, Part)>>>);
-
-/// What of a message was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Head,
-    Body,
-}
-
-impl Shared {
-    /// Why the request with this head is not to be answered otherwise, if so. Requests that came before a wrong head are right.
-    pub(crate) fn refusal_of<B>(&self, request: &Request<B>) -> Option<Refusal> {
-        let (refusal, part) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        (part == Part::Body || request.uri().path() == STAND_IN_PATH).then_some(refusal)
-    }
-
-    /// Why the body of a request broke off, if it was refused.
-    pub(crate) fn refusal_of_body(&self) -> Option<Refusal> {
-        let (refusal, part) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        (part == Part::Body).then_some(refusal)
-    }
-}
+const CUT_SHORT: Refusal = Refusal {
+    status: StatusCode::BAD_REQUEST,
+    reason: "body-cut-short",
+    what: "the client ended its side of the connection before the body of the request was complete",
+};
 
 /// Which protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +75,14 @@ pub(crate) struct Intake {
     guard: Option<Guard>,
     shared: Shared,
     state: State,
-    timer: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    /// Rings at `timer_at`; none once it has rung, because it must not be asked again.
+    timer: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     timer_at: Instant,
     deadline: Instant,
+    /// Some of an answer was written and the parser has not said that this is all.
+    unflushed: bool,
+    /// The client does not take what it is sent.
+    blocked: bool,
     /// Set when the connection is being closed: whether the client sent what nobody read.
     unread: Option<bool>,
 }
@@ -98,13 +90,15 @@ pub(crate) struct Intake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// So much of [`STAND_IN`] was handed on.
-    StandIn(usize),
+    /// So much of a stand-in is still to be handed on.
+    StandIn(&'static [u8]),
     /// The body at hand is wrong; whoever reads it is to be told.
     Broken,
     /// Nothing more is handed on, and the parser, which would close at an end of the stream, writes its last answer.
     Refused,
-    /// The client sends no more.
+    /// The client sends no more, and waits for an answer or is gone.
+    HalfClosed,
+    /// The client sends no more, or is not listened to.
     Ended,
 }
 
@@ -141,9 +135,11 @@ impl Intake {
             guard: (spoken == Spoken::Http1).then(Guard::new),
             shared: Shared::default(),
             state: State::Open,
-            timer: Box::pin(rt::sleep(HEAD_LIMIT)),
+            timer: Some(Box::pin(rt::sleep(HEAD_LIMIT))),
             timer_at: now + HEAD_LIMIT,
             deadline: now + HEAD_LIMIT,
+            unflushed: false,
+            blocked: false,
             unread: None,
         };
         Ok(Some((intake, spoken)))
@@ -163,6 +159,14 @@ impl Intake {
         loop {
             match guard.check(&self.held[self.passed..]) {
                 Verdict::Pass(count) => self.passed += count,
+                Verdict::Encode { head, from, to } => {
+                    let rest = self.held.split_off(self.passed + to);
+                    let target = guard::encoded(&self.held[self.passed + from..]);
+                    self.held.truncate(self.passed + from);
+                    self.held.extend_from_slice(&target);
+                    self.passed = self.held.len() + head - to;
+                    self.held.extend_from_slice(&rest);
+                }
                 Verdict::More => return Ok(()),
                 Verdict::Refuse(refusal) => return Err(refusal),
             }
@@ -171,14 +175,54 @@ impl Intake {
 
     fn refuse(&mut self, refusal: Refusal) {
         let in_head = self.guard.as_ref().is_none_or(Guard::in_head);
-        let (part, state) = if in_head {
-            (Part::Head, State::StandIn(0))
-        } else {
+        let wrong = &self.held[self.passed..];
+        let (part, state) = if !in_head {
             (Part::Body, State::Broken)
+        } else if wrong.starts_with(b"HEAD ") {
+            (Part::Head, State::StandIn(HEAD_STAND_IN))
+        } else {
+            (Part::Head, State::StandIn(STAND_IN))
         };
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((refusal, part));
+        self.shared.refuse(refusal, part, Format::of_wrong(wrong));
         self.held.truncate(self.passed);
         self.state = state;
+    }
+
+    /// The client sends no more. A body that is cut short is told as such.
+    fn end(&mut self) {
+        let whole = self
+            .guard
+            .as_ref()
+            .is_none_or(|guard| guard.in_head() || guard.free() == u64::MAX);
+        if !whole {
+            self.shared.refuse(CUT_SHORT, Part::Body, Format::Text);
+        }
+        if whole && self.guard.is_some() && (self.shared.is_open() || self.unflushed) {
+            self.state = State::HalfClosed;
+            self.deadline = Instant::now() + HALF_CLOSED_LIMIT;
+        } else {
+            self.state = State::Ended;
+        }
+    }
+
+    /// Waits until the last request is answered, or its client must be taken for gone.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.wake_at_the_end(cx);
+        if !self.shared.is_open() && !self.unflushed {
+            return Poll::Ready(());
+        }
+        loop {
+            ready!(self.poll_deadline(cx));
+            if !self.blocked {
+                tracing::debug!(
+                    "a client that sends no more got nothing for {} s",
+                    HALF_CLOSED_LIMIT.as_secs()
+                );
+                return Poll::Ready(());
+            }
+            // It is there: what it was sent before waits for it, and was not answered with a reset.
+            self.deadline = Instant::now() + HALF_CLOSED_LIMIT;
+        }
     }
 
     /// Hands on what may be; answers whether there was any.
@@ -197,16 +241,28 @@ impl Intake {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             // A timer that rings too early is set again; it is not touched for each request.
-            if self.timer_at > self.deadline {
-                self.timer = Box::pin(rt::sleep_until(self.deadline));
-                self.timer_at = self.deadline;
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() >= self.deadline {
+            let deadline = self.deadline;
+            let timer = match &mut self.timer {
+                Some(timer) if self.timer_at <= deadline => timer,
+                timer => {
+                    self.timer_at = deadline;
+                    timer.insert(Box::pin(rt::sleep_until(deadline)))
+                }
+            };
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            self.timer = Box::pin(rt::sleep_until(self.deadline));
-            self.timer_at = self.deadline;
+        }
+    }
+
+    /// Notes whether the client takes what it is sent.
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+        self.unflushed = true;
+        self.blocked = polled.is_pending();
+        if self.state == State::HalfClosed && polled.is_ready() {
+            self.deadline = Instant::now() + HALF_CLOSED_LIMIT;
         }
     }
 
@@ -236,7 +292,7 @@ impl Intake {
         match polled {
             Poll::Ready(result) => {
                 if result? == 0 {
-                    self.state = State::Ended;
+                    self.end();
                     return Poll::Ready(Ok(()));
                 }
                 if !began {
@@ -283,6 +339,11 @@ impl AsyncRead for Intake {
             }
             match this.state {
                 State::Ended => return Poll::Ready(Ok(())),
+                State::HalfClosed => {
+                    ready!(this.poll_half_closed(cx));
+                    this.state = State::Ended;
+                    return Poll::Ready(Ok(()));
+                }
                 State::Refused => return Poll::Pending,
                 State::Broken => {
                     this.state = State::Refused;
@@ -291,14 +352,14 @@ impl AsyncRead for Intake {
                         "the body is not framed right",
                     )));
                 }
-                State::StandIn(at) if at == STAND_IN.len() => {
+                State::StandIn([]) => {
                     this.state = State::Refused;
                     return Poll::Pending;
                 }
-                State::StandIn(at) => {
-                    let count = out.remaining().min(STAND_IN.len() - at);
-                    out.put_slice(&STAND_IN[at..at + count]);
-                    this.state = State::StandIn(at + count);
+                State::StandIn(rest) => {
+                    let (now, rest) = rest.split_at(out.remaining().min(rest.len()));
+                    out.put_slice(now);
+                    this.state = State::StandIn(rest);
                     return Poll::Ready(Ok(()));
                 }
                 State::Open => {}
@@ -321,6 +382,10 @@ impl AsyncRead for Intake {
                     out.advance(count);
                     count
                 };
+                if count == 0 {
+                    this.end();
+                    continue;
+                }
                 if let Some(guard) = &mut this.guard {
                     guard.passed(count as u64);
                 }
@@ -333,11 +398,20 @@ impl AsyncRead for Intake {
 
 impl AsyncWrite for Intake {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, data);
+        self.wrote(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.unflushed && !self.shared.is_open() {
+            self.unflushed = false;
+            if self.state == State::HalfClosed {
+                self.shared.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -358,7 +432,9 @@ impl AsyncWrite for Intake {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
+        self.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -15,6 +15,9 @@ use crate::protocol::NoAnswer;
 /// Who answered: `edge; reason=...`, `staging`, or the tag.
 pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-ephemwork-served-by");
 
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// Whether a client wants JSON rather than text; from its Accept header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -32,6 +35,15 @@ impl Format {
                     .filter_map(|range| range.split(';').next())
                     .any(|range| range.trim().eq_ignore_ascii_case("application/json"))
             })
+        });
+        if json { Format::Json } else { Format::Text }
+    }
+
+    /// The same of a head that nobody could read: a guess, line by line.
+    pub(crate) fn of_wrong(head: &[u8]) -> Format {
+        let json = head.split(|&byte| byte == b'\n').any(|line| {
+            let line = line.to_ascii_lowercase();
+            line.starts_with(b"accept:") && memchr::memmem::find(&line, b"application/json").is_some()
         });
         if json { Format::Json } else { Format::Text }
     }
@@ -147,17 +159,17 @@ impl Own {
                 if let Some(hint) = &self.hint {
                     text.push_str(&format!("  {hint}\n"));
                 }
-                ("text/plain; charset=utf-8", text)
+                (TEXT, text)
             }
             Format::Json => {
                 let error = json!({"error": {"what": self.what, "why": null, "hint": self.hint, "code": self.reason}});
-                ("application/json", format!("{error}\n"))
+                (JSON, format!("{error}\n"))
             }
         };
         let mut response = Response::new(EdgeBody::own(text));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CONTENT_TYPE, kind);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Ok(by) = HeaderValue::from_str(&format!("edge; reason={}", self.reason)) {
             headers.insert(SERVED_BY, by);
@@ -173,16 +185,20 @@ impl Own {
 }
 
 /// `GET /ephemwork-health`.
-pub(crate) fn health(draining: bool) -> Response<EdgeBody> {
-    let (status, text) = if draining {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+pub(crate) fn health(draining: bool, format: Format) -> Response<EdgeBody> {
+    let (status, word) = if draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else {
-        (StatusCode::OK, "ok\n")
+        (StatusCode::OK, "ok")
+    };
+    let (kind, text) = match format {
+        Format::Text => (TEXT, format!("{word}\n")),
+        Format::Json => (JSON, format!("{}\n", json!({"health": word}))),
     };
     let mut response = Response::new(EdgeBody::own(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(SERVED_BY, HeaderValue::from_static("edge; reason=health"));
     response

@@ -14,13 +14,13 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
-use super::intake::Shared;
 use super::own::{Own, SERVED_BY};
-use super::{Answered, Edge};
+use super::shared::Shared;
+use super::{Answered, Edge, websocket};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::route;
-use crate::bastiond::ssh::Forwards;
+use crate::bastiond::ssh::{Forwards, Requests};
 use crate::bastiond::state::{Daemon, Route};
 use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
@@ -85,9 +85,9 @@ pub(super) async fn answer(edge: &Arc<Edge>, shared: &Shared, tag: &Tag, request
     let weight = WEIGHT + request.body().size_hint().lower();
     let flight = Flight::begin(&edge.daemon, &lane, &counters, weight, Some(permit));
     let answered = match &lane.carrier {
-        Carrier::Laptop(requests) => match requests.get() {
-            Some(sender) => tunnel(sender.clone(), flight, shared, tag, request).await,
-            None => Err(Own::lane_lost(tag, "its requests channel is not open yet")),
+        Carrier::Laptop(requests) => match requests.sender(&lane).await {
+            Ok(sender) => tunnel((requests, sender), flight, shared, tag, request).await,
+            Err(why) => Err(Own::lane_lost(tag, &why)),
         },
         Carrier::OpenSsh(forwards) => match forwards.pool(&tag.service) {
             Some(pool) => forward(forwards, &pool, flight, shared, tag, request).await,
@@ -161,7 +161,7 @@ fn set_tag(head: &mut request::Parts, tag: &Tag) {
 
 /// Over HTTP/2 on the requests channel.
 async fn tunnel(
-    sender: SendRequest<Bytes>,
+    (requests, sender): (&Requests, SendRequest<Bytes>),
     flight: Flight,
     shared: &Shared,
     tag: &Tag,
@@ -171,30 +171,32 @@ async fn tunnel(
         .extensions()
         .get::<hyper::ext::Protocol>()
         .map(|protocol| protocol.as_str().to_owned());
-    if *request.method() == Method::CONNECT && extended.is_none() {
-        return Err(Own::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "no-connect",
-            "CONNECT is not served here",
-        ));
-    }
     let is_http2 = request.version() == Version::HTTP_2;
     let client = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
-    let asked = head.headers.contains_key(header::UPGRADE);
     route::rewrite(&mut head);
     set_tag(&mut head, tag);
     // The version tells h2 that the target may be a path without an authority; Host goes as it is.
     head.version = Version::HTTP_11;
     head.extensions.clear();
     if let Some(token) = &upgrade {
+        if !requests.takes_upgrades(&sender).await {
+            return Err(Own::lane_lost(tag, "it does not carry upgrades"));
+        }
+        if is_http2 {
+            websocket::ask(&mut head.headers, token);
+        }
         head.method = Method::CONNECT;
         head.extensions.insert(h2::ext::Protocol::from(token.as_str()));
         head.headers.remove(header::CONTENT_LENGTH);
     }
     let lost = |why: h2::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
+        // So the laptop says that it could not go on, of this one stream: its head was lost on the way.
+        None if why.is_remote() && why.reason() == Some(h2::Reason::INTERNAL_ERROR) && why.is_reset() => {
+            Own::no_answer(tag, NoAnswer::Closed, "the service broke off in the middle of its answer")
+        }
         None => Own::lane_lost(tag, &why.to_string()),
     };
     let end = upgrade.is_none() && body.is_end_stream();
@@ -216,17 +218,19 @@ async fn tunnel(
             }
         }));
         let response = answered(answer.await.map_err(lost)?, tag).await?;
-        return Ok(plain(response, upload, flight, asked));
+        return Ok(plain(response, upload, flight));
     }
     let response = answered(answer.await.map_err(lost)?, tag).await?;
     let upgraded = response.headers().get(protocol::UPGRADED).cloned();
     let Some(token) = upgraded.filter(|_| upgrade.is_some()) else {
-        return Ok(plain(response, upload, flight, asked));
+        return Ok(plain(response, upload, flight));
     };
     let (mut head, from_laptop) = response.into_parts();
     head.headers.remove(protocol::UPGRADED);
     head.version = Version::HTTP_11;
-    if !is_http2 {
+    if is_http2 {
+        websocket::confirmed(&mut head.headers);
+    } else {
         head.status = StatusCode::SWITCHING_PROTOCOLS;
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, token);
@@ -269,16 +273,12 @@ async fn answered(response: Response<RecvStream>, tag: &Tag) -> Result<Response<
     Err(Own::no_answer(tag, kind, &String::from_utf8_lossy(&sentence)))
 }
 
-/// An answer as it is, streamed. `asked` for an upgrade that did not happen: the client's connection ends behind it, because
-/// the bytes that followed such a request were not looked at.
-fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: Flight, asked: bool) -> Response<EdgeBody> {
+/// An answer as it is, streamed.
+fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: Flight) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     head.extensions.clear();
     head.headers.remove(protocol::UPGRADED);
-    if asked {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     let length = head
         .headers
         .get(header::CONTENT_LENGTH)

@@ -14,6 +14,11 @@ fn run(text: &[u8], size: usize) -> (usize, Option<&'static str>) {
                     passed += count;
                     held.drain(..count);
                 }
+                Verdict::Encode { head, from, to } => {
+                    assert!(from < to && to < head);
+                    passed += head;
+                    held.drain(..head);
+                }
                 Verdict::More => break,
                 Verdict::Refuse(refusal) => return (passed, Some(refusal.reason)),
             }
@@ -94,7 +99,24 @@ fn framing() {
     refused("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "bad-request-line");
     refused("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
     refused("GET a.html HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
-    refused("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "bad-target");
+    refused("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "no-connect");
+    refused("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", "no-connect");
+    refused("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", "bad-host");
+    refused("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "bad-host");
+    refused("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", "bad-host");
+    refused("\x16\x03\x01\x02", "tls");
+    refused("\0\r\n\r\n", "bad-request-line");
+    whole("GET / HTTP/1.1\r\nHost:\r\n\r\n");
+    whole("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n");
+    whole("GET /<?\" HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    // What is not upgraded stays checked.
+    let offer = "Host: a\r\nConnection: upgrade\r\nUpgrade";
+    let behind = |head: &str| check(&format!("{head}\0"), head.len(), Some("bad-request-line"));
+    behind(&format!("GET / HTTP/1.1\r\n{offer}: h2c\r\n\r\n"));
+    behind(&format!("POST / HTTP/1.1\r\n{offer}: websocket\r\n\r\n"));
+    behind(&format!(
+        "GET / HTTP/1.1\r\nContent-Length: 3\r\n{offer}: websocket\r\n\r\nabc"
+    ));
     whole("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     whole("GET HTTP://a/b HTTP/1.1\r\nHost: a\r\n\r\n");
     refused("GET / HTTP/2.0\r\nHost: a\r\n\r\n", "bad-version");
@@ -123,4 +145,23 @@ fn sizes() {
     assert_eq!(run(head.as_bytes(), 1000), (0, Some("head-too-large")));
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(MAX_HEADERS - 1));
     assert_eq!(run(head.as_bytes(), 1000), (head.len(), None));
+
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = |body: String, passed: usize, reason: Option<&str>| {
+        let text = format!("{head}{body}");
+        assert_eq!(run(text.as_bytes(), 1000), (head.len() + passed, reason));
+    };
+    let trailers = |count: usize| format!("0\r\n{}\r\n", "A: b\r\n".repeat(count));
+    let long = |length: usize| format!("0\r\nA: {}\r\n\r\n", "b".repeat(length - "A: \r\n\r\n".len()));
+    let extended = |count: usize| format!("{}0\r\n\r\n", format!("1;{}\r\nx\r\n", "e".repeat(999)).repeat(count));
+    body(trailers(MAX_TRAILER_COUNT), 5 + 6 * MAX_TRAILER_COUNT, None);
+    body(
+        trailers(MAX_TRAILER_COUNT + 1),
+        3 + 6 * MAX_TRAILER_COUNT,
+        Some("trailers-too-large"),
+    );
+    body(long(MAX_TRAILERS), 3 + MAX_TRAILERS, None);
+    body(long(MAX_TRAILERS + 1), MAX_TRAILERS + 2, Some("trailers-too-large"));
+    body(extended(16), 16 * 1006 + 5, None);
+    body(extended(17), 16 * 1006, Some("bad-chunk"));
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use russh::server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{Channel, ChannelId, ChannelOpenFailure, server};
 
 use super::Shared;
 use super::forwards::Forwards;
-use super::laptop;
+use super::laptop::{self, Requests};
 use crate::bastiond::lane::{Carrier, Lane, LaneKind, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::state::Daemon;
@@ -33,6 +33,8 @@ pub(super) struct Handler {
     end: smol::channel::Sender<String>,
     /// Opened, and nothing asked of them yet.
     channels: HashMap<ChannelId, Channel<Msg>>,
+    /// One for each open control channel.
+    controls: Arc<()>,
     forwards: HashMap<(String, u32), Tag>,
     next_port: AtomicU32,
 }
@@ -46,6 +48,7 @@ impl Handler {
             shared: Arc::clone(shared),
             end,
             channels: HashMap::new(),
+            controls: Arc::new(()),
             forwards: HashMap::new(),
             next_port: AtomicU32::new(1),
         }
@@ -65,7 +68,7 @@ impl Handler {
             since: self.daemon.now(),
         };
         let carrier = match kind {
-            LaneKind::Laptop => Carrier::Laptop(OnceLock::new()),
+            LaneKind::Laptop => Carrier::Laptop(Requests::default()),
             LaneKind::OpenSsh => Carrier::OpenSsh(Forwards::of(session.handle())),
         };
         let new = Arc::new(Lane::new(peer, carrier, self.end.clone()));
@@ -199,18 +202,25 @@ impl server::Handler for Handler {
         let Some(channel) = self.channels.remove(&id) else {
             return session.channel_failure(id);
         };
-        let stream = ChannelIo::new(channel);
+        if name == CONTROL_SUBSYSTEM {
+            let Some(place) = laptop::place(&self.controls) else {
+                return self.refuse(id, session, "this connection has as many control channels as it may have");
+            };
+            session.channel_success(id)?;
+            let (stream, daemon) = (ChannelIo::new(channel), Arc::clone(&self.daemon));
+            rt::spawn(laptop::control(stream, lane, daemon, place)).detach();
+            return Ok(());
+        }
         session.channel_success(id)?;
-        if name == REQUESTS_SUBSYSTEM {
-            rt::spawn(laptop::carry(stream, lane)).detach();
-        } else {
-            rt::spawn(laptop::control(stream, lane, Arc::clone(&self.daemon))).detach();
+        if let Carrier::Laptop(requests) = &lane.carrier {
+            requests.open(ChannelIo::new(channel), &lane);
         }
         Ok(())
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {
-        match self.claim(address, port, session).await {
+        // A future that is called here is part of every connection's; this one is large, and only stock clients need it.
+        match Box::pin(self.claim(address, port, session)).await {
             Ok(()) => Ok(true),
             Err(why) => {
                 // A refused forward carries no text; a message for the client's log does (RFC 4253, section 11.3).
@@ -230,7 +240,9 @@ impl server::Handler for Handler {
         if let Carrier::OpenSsh(forwards) = &lane.carrier {
             forwards.remove(&tag.service);
         }
-        Ok(self.daemon.release(&tag, None, Releaser::Lane(lane.id)).await.is_ok())
+        Ok(Box::pin(self.daemon.release(&tag, None, Releaser::Lane(lane.id)))
+            .await
+            .is_ok())
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {

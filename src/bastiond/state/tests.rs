@@ -1,12 +1,12 @@
 //! The state with a real store and lanes that go nowhere.
 
 use std::path::Path;
-use std::sync::OnceLock;
 
 use super::*;
 use crate::bastiond::lane::{Carrier, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Texts;
+use crate::bastiond::ssh::Requests;
 use crate::protocol::{self, Claim, Event, SessionState};
 use crate::rt;
 
@@ -41,7 +41,8 @@ fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
     };
     // Nobody ends the connection when the lane asks for it: there is none.
     let (end, _) = smol::channel::bounded(1);
-    let lane = Arc::new(Lane::new(peer, Carrier::Laptop(OnceLock::new()), end));
+    let lane = Arc::new(Lane::new(peer, Carrier::Laptop(Requests::default()), end));
+    lane.keep_events();
     daemon.lane_up(lane.clone());
     lane
 }
@@ -136,16 +137,16 @@ fn whoever_loses_a_tag_is_told() {
             ..wish("api", "sofa")
         };
         daemon.claim(&new.user, &takeover, &new).await.unwrap();
-        let told = old.events().try_recv();
-        assert!(matches!(&told, Ok(Event::Displaced { by, .. }) if by == "sofa"), "{told:?}");
+        let told = old.next_event();
+        assert!(matches!(&told, Some(Event::Displaced { by, .. }) if by == "sofa"), "{told:?}");
         // The old connection's end takes nothing from the new one.
         daemon.lane_down(old.id).await;
         assert_eq!(way(&daemon, "alice:api"), "lane");
         daemon.release(&tag("alice:api"), None, Releaser::Admin).await.unwrap();
-        assert!(matches!(new.events().try_recv(), Ok(Event::Released { .. })));
+        assert!(matches!(new.next_event(), Some(Event::Released { .. })));
         daemon.begin_drain();
         daemon.drain_begins().await;
-        assert!(matches!(new.events().try_recv(), Ok(Event::Draining)));
+        assert!(matches!(new.next_event(), Some(Event::Draining)));
         let late = daemon.claim(&new.user, &wish("web", "sofa"), &new).await.unwrap_err();
         assert_eq!(late.status, 503);
     });

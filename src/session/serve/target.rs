@@ -22,6 +22,7 @@ use crate::hop;
 use crate::protocol::{self, NoAnswer};
 use crate::rt::{self, TcpStream};
 use crate::tunnel::stream::{self, TunnelBody, Unsent};
+use crate::tunnel::window;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 
 /// How long a service on this machine may take to accept a connection; its backlog is full when it does not.
@@ -73,6 +74,7 @@ impl Target {
                     self.six.store(address.is_ipv6(), Ordering::Relaxed);
                     return Ok(stream);
                 }
+                Err(why) if is_ours(&why) => return Err(Failure::Service(NoAnswer::Unknown, self.no_room(&why))),
                 Err(why) => first = first.or(Some(why)),
             }
         }
@@ -82,6 +84,14 @@ impl Target {
             self.upstream.port
         );
         Err(Failure::Service(NoAnswer::Refused, what))
+    }
+
+    fn no_room(&self, why: &io::Error) -> String {
+        format!(
+            "ephemwork on the laptop cannot open one more connection to port {}: {why}; it is not the service's fault, \
+             end other programs there or allow more files: ulimit -n",
+            self.upstream.port
+        )
     }
 
     async fn connection(&self) -> Result<Connection<Outgoing>, Failure> {
@@ -124,8 +134,8 @@ impl Target {
         }
         let stream = self.connect().await?;
         let handshake = http2::Builder::new(rt::HyperExecutor)
-            .initial_stream_window_size(stream::STREAM_WINDOW)
-            .initial_connection_window_size(stream::CONNECTION_WINDOW)
+            .initial_stream_window_size(window::MANY)
+            .initial_connection_window_size(window::CONNECTION)
             .handshake(rt::io(stream));
         let (sender, driver) = handshake
             .await
@@ -196,6 +206,12 @@ impl Target {
         let (result, ()) = smol::future::zip(carry, connection.finish()).await;
         result
     }
+}
+
+/// Whether the laptop, and not the service, is why there is no connection: a limit on open files, of the process or of the system.
+fn is_ours(why: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(why), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Waits for the service's answer as long as somebody wants it.

@@ -174,6 +174,8 @@ impl AsyncWrite for ChannelIo {
             return Poll::Pending;
         }
         let before = waiting.bytes.len();
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        waiting.bytes.reserve(wanted.min(MAX_WAITING - before));
         for slice in slices {
             let room = MAX_WAITING.saturating_sub(waiting.bytes.len());
             waiting.bytes.extend_from_slice(&slice[..slice.len().min(room)]);

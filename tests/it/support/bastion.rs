@@ -21,6 +21,7 @@ pub(crate) struct Bastion {
     /// The SSH server.
     pub(crate) ssh: SocketAddr,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     directory: TempDir,
 }
 
@@ -42,21 +43,27 @@ impl Bastion {
     /// With more arguments.
     pub(crate) fn with(more: &[&str]) -> Bastion {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Bastion::on(any, any, more)
+        Bastion::on(any, any, more, &[])
+    }
+
+    /// With more arguments and variables.
+    pub(crate) fn with_environment(more: &[&str], environment: &[(&str, &str)]) -> Bastion {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Bastion::on(any, any, more, environment)
     }
 
     /// One of local mode, which `up` takes for its own: see [`super::Workshop::beside`].
     pub(crate) fn local(more: &[&str]) -> Bastion {
         let arguments: Vec<&str> = ["--local"].iter().chain(more).copied().collect();
-        Bastion::on(lasting_address(), lasting_address(), &arguments)
+        Bastion::on(lasting_address(), lasting_address(), &arguments, &[])
     }
 
     /// On ports that are the same after [`Bastion::restart`].
     pub(crate) fn lasting(more: &[&str]) -> Bastion {
-        Bastion::on(lasting_address(), lasting_address(), more)
+        Bastion::on(lasting_address(), lasting_address(), more, &[])
     }
 
-    fn on(http: SocketAddr, ssh: SocketAddr, more: &[&str]) -> Bastion {
+    fn on(http: SocketAddr, ssh: SocketAddr, more: &[&str], environment: &[(&str, &str)]) -> Bastion {
         let directory = TempDir::new().unwrap();
         let state = directory.path().join("state");
         std::fs::create_dir(&state).unwrap();
@@ -68,12 +75,17 @@ impl Bastion {
             .map(str::to_owned)
             .to_vec();
         arguments.extend(more.iter().map(|&text| text.to_owned()));
-        let (process, ready) = launch(&state, http, ssh, &arguments);
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let (process, ready) = launch(&state, http, ssh, &arguments, &environment);
         let bastion = Bastion {
             process,
             http: ready.http,
             ssh: ready.ssh,
             arguments,
+            environment,
             directory,
         };
         bastion.pin(&ready.host_key);
@@ -83,7 +95,7 @@ impl Bastion {
     /// Starts it again on the same addresses and state after it has ended.
     pub(crate) fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "bastiond still runs");
-        let (process, ready) = launch(&self.path("state"), self.http, self.ssh, &self.arguments);
+        let (process, ready) = launch(&self.path("state"), self.http, self.ssh, &self.arguments, &self.environment);
         self.process = process;
         self.pin(&ready.host_key);
     }
@@ -181,12 +193,19 @@ pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> Answer {
     wire.answer(method)
 }
 
-fn launch(state: &Path, http: SocketAddr, ssh: SocketAddr, arguments: &[String]) -> (Process, Ready) {
+fn launch(
+    state: &Path,
+    http: SocketAddr,
+    ssh: SocketAddr,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> (Process, Ready) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ephemwork"));
     command
         .args(["bastiond", "--http", &http.to_string(), "--ssh", &ssh.to_string()])
         .args(arguments)
-        .env_remove("NOTIFY_SOCKET");
+        .env_remove("NOTIFY_SOCKET")
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     let mut process = Process::start("bastiond", &mut command);
     let ready = until("bastiond to be ready", || {
         assert!(process.ended().is_none(), "bastiond ended at once:\n{}", process.said());

@@ -102,11 +102,14 @@ impl Process {
         self.wait_within(LIMIT)
     }
 
-    /// Waits for its end for at most `limit`.
+    /// Waits for its end for at most `limit`, and until all it said is read.
     #[track_caller]
     pub(crate) fn wait_within(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
-        until_within(limit, &format!("{name} to end"), || self.ended())
+        let status = until_within(limit, &format!("{name} to end"), || self.ended());
+        self.out.close();
+        self.err.close();
+        status
     }
 
     /// Waits for its end and hands over all it said.
@@ -119,8 +122,6 @@ impl Process {
     #[track_caller]
     pub(crate) fn finish_within(mut self, limit: Duration) -> Finished {
         let status = self.wait_within(limit);
-        self.out.close();
-        self.err.close();
         Finished {
             status,
             out: self.out(),

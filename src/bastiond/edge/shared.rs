@@ -1,0 +1,93 @@
+//! What the two sides of a client's connection, reading and answering, know of each other.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
+
+use http::Request;
+
+use super::own::Format;
+use crate::bastiond::guard::Refusal;
+
+/// The path of what the parser is given instead of a refused head.
+const STAND_IN_PATH: &str = "/ephemwork-refused";
+
+/// What the two sides of a connection, reading and answering, know of each other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Why the last request was refused, for whoever answers it.
+    refusal: Mutex<Option<(Refusal, Part, Format)>>,
+    /// Requests whose answer is not at its end. In HTTP/1 one; two for the moment in which the next came and the parser has not
+    /// dropped the last answer yet.
+    open: AtomicUsize,
+    /// Who waits for that.
+    waker: Mutex<Option<Waker>>,
+}
+
+/// What of a message was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Head,
+    Body,
+}
+
+/// A request that is being answered, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Open(Shared);
+
+impl Shared {
+    /// A request came.
+    pub(crate) fn open(&self) -> Open {
+        self.0.open.fetch_add(1, Ordering::AcqRel);
+        Open(self.clone())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire) > 0
+    }
+
+    /// Why the request with this head is not to be answered otherwise, if so, and in which format the client may want to know.
+    /// Requests that came before a wrong head are right.
+    pub(crate) fn refusal_of<B>(&self, request: &Request<B>) -> Option<(Refusal, Format)> {
+        let (refusal, part, format) = self.refusal()?;
+        match part {
+            Part::Head => (request.uri().path() == STAND_IN_PATH).then_some((refusal, format)),
+            Part::Body => Some((refusal, Format::of(request.headers()))),
+        }
+    }
+
+    /// Why the body of a request broke off, if it was refused.
+    pub(crate) fn refusal_of_body(&self) -> Option<Refusal> {
+        let (refusal, part, _) = self.refusal()?;
+        (part == Part::Body).then_some(refusal)
+    }
+
+    fn refusal(&self) -> Option<(Refusal, Part, Format)> {
+        *self.0.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal, part: Part, format: Format) {
+        *self.0.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((refusal, part, format));
+    }
+
+    pub(super) fn wake_at_the_end(&self, cx: &Context<'_>) {
+        *self.0.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+    }
+
+    pub(super) fn wake(&self) {
+        let waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.wake();
+    }
+}
