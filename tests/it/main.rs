@@ -49,6 +49,7 @@ mod preflight;
 mod reasons;
 mod records;
 mod rekey;
+mod release;
 mod rough;
 mod shared;
 mod smuggling;
