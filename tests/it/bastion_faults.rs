@@ -12,8 +12,8 @@ use crate::support::engineer::difference;
 use crate::support::{Engineer, Process, until};
 
 /// Every so-many-th read is tried, and of writes that fail without effect every so-many-th: those that have one matter more.
-const READS: usize = 12;
-const WITHOUT_EFFECT: usize = 3;
+const READS: usize = 30;
+const WITHOUT_EFFECT: usize = 6;
 
 /// Faults before a call takes effect, and after.
 const BEFORE: [Fault; 3] = [Fault::Http500, Fault::Throttle, Fault::CutBefore];
@@ -140,7 +140,7 @@ fn killed_at_any_call() {
         let step = if std::env::var("EPHEMWORK_ALL_FAULTS").is_ok() {
             1
         } else {
-            calls.len().div_ceil(5)
+            calls.len().div_ceil(3)
         };
         for at in (1..calls.len()).step_by(step) {
             engineer.again();
