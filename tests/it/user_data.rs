@@ -2,11 +2,12 @@
 //! answers late, with a daemon that does not come up. What is not on any machine but EC2's is played: the metadata service and
 //! the daemon's health (`curl`), S3 and Systems Manager (`aws`), systemd (`systemctl`, `journalctl`), and time (`sleep`).
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use ephemwork::provision::documents::{UNIT, Values, user_data};
+use serde_json::json;
 
-use crate::support::{process::Finished, root::Root};
+use crate::support::{Process, aws::AwsWorld, need, process::Finished, root::Root};
 
 const SCRIPT: &str = "/var/lib/user-data";
 const INSTANCE: &str = "i-0123456789abcdef0";
@@ -81,17 +82,28 @@ case "$*" in
 esac
 "#;
 
-/// A machine at its first boot: the real program in the bucket, and a script that expects this digest of it.
+/// A machine at its first boot.
 struct Machine {
     root: Root,
 }
 
 impl Machine {
+    /// With the real program in the bucket; the script expects this digest of it, or the right one.
     #[track_caller]
     fn make(digest: Option<&str>) -> Option<Machine> {
-        let root = Root::make()?;
+        let machine = Machine::bare()?;
+        let root = &machine.root;
         std::fs::create_dir_all(root.path("srv/releases/0.1.0")).unwrap();
         root.copy(Path::new(env!("CARGO_BIN_EXE_ephemwork")), "srv/releases/0.1.0/ephemwork");
+        let actual = root.run_digest("/srv/releases/0.1.0/ephemwork");
+        root.script(SCRIPT, &script(digest.unwrap_or(&actual)));
+        Some(machine)
+    }
+
+    /// With nothing in the bucket, and no script yet.
+    #[track_caller]
+    fn bare() -> Option<Machine> {
+        let root = Root::make()?;
         // Without a mounted /proc the program asks this link where it lies itself.
         std::fs::create_dir(root.path("proc/self")).unwrap();
         std::os::unix::fs::symlink("/usr/local/bin/ephemwork", root.path("proc/self/exe")).unwrap();
@@ -100,10 +112,7 @@ impl Machine {
         root.script("usr/bin/systemctl", SYSTEMCTL);
         root.script("usr/bin/journalctl", "#!/bin/bash\necho 'the port \"80\" is taken'\n");
         root.script("usr/bin/sleep", "#!/bin/bash\necho \"$*\" >>/log/sleep\n");
-        let machine = Machine { root };
-        let actual = machine.root.run_digest("/srv/releases/0.1.0/ephemwork");
-        machine.root.script(SCRIPT, &script(digest.unwrap_or(&actual)));
-        Some(machine)
+        Some(Machine { root })
     }
 
     #[track_caller]
@@ -351,4 +360,48 @@ fn no_metadata_service() {
         failed[0].contains("metadata service") && failed[0].contains("timed out"),
         "{boot:?}"
     );
+}
+
+/// What `init --live` gave to the instance, byte for byte, boots with what lies in the bucket.
+#[test]
+fn what_init_put_into_the_account_boots() {
+    let (Some(machine), Some(world)) = (Machine::bare(), AwsWorld::start()) else {
+        return;
+    };
+    let program = "#!/bin/bash\necho ephemwork-bastiond 9.9.9\n";
+    let staging = world.staging(json!({"binary": program}));
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[tunnel]\ntype = \"ec2\"\nproject_name = \"shop\"\n[bastion]\nsubnet_id = {}\nlistener_arn = {}\nbastion_binary_s3_uri = {}\n",
+        staging["subnets"][0], staging["listener"], staging["uri"]
+    );
+    std::fs::write(directory.path().join("ephemwork.toml"), text).unwrap();
+    let mut init = Command::new(env!("CARGO_BIN_EXE_ephemwork"));
+    init.args(["bastion", "init", "--live", "--yes", "--no-wait"]);
+    init.current_dir(directory.path()).envs(world.environment());
+    init.env("HOME", directory.path()).env("EPHEMWORK_HOME", directory.path());
+    let init = Process::run("ephemwork", &mut init);
+    assert_eq!(init.code(), 0, "{init:?}");
+
+    let inventory = world.inventory();
+    let instance = inventory["instances"].as_object().unwrap().values().next().unwrap();
+    let encoded = instance["UserData"].as_str().unwrap();
+    std::fs::write(machine.root.path("encoded"), encoded).unwrap();
+    machine.root.copy(&need("base64").unwrap(), "usr/bin/base64");
+    let decode = format!("#!/bin/bash\nbase64 -d /encoded >{SCRIPT}\nchmod 755 {SCRIPT}\n");
+    machine.root.script("decode", &decode);
+    assert_eq!(machine.root.run("/decode").code(), 0);
+    let object = format!(
+        "srv/{}/{}",
+        staging["bucket"].as_str().unwrap(),
+        staging["key"].as_str().unwrap()
+    );
+    std::fs::create_dir_all(machine.root.path(&object).parent().unwrap()).unwrap();
+    machine.root.write(&object, program);
+
+    let boot = machine.boot();
+    assert_eq!(boot.code(), 0, "{boot:?}");
+    assert!(boot.out.contains("ephemwork: ready: ephemwork-bastiond 9.9.9"), "{boot:?}");
+    assert_eq!(machine.report()["state"], "ready");
+    assert_eq!(machine.parameter("host-key"), "ssh-ed25519 AAAAC3Nza");
 }

@@ -214,7 +214,7 @@ mod tests {
         let used: Vec<usize> = (0..whole.len()).filter(|&at| whole[at] != 0).collect();
         let mut damages = 0;
         // A fixed walk stands for chance: each round spoils other places in another way.
-        for round in 0..200_usize {
+        for round in 0..80_usize {
             let mut bytes = whole.clone();
             match round % 4 {
                 0 => bytes.truncate(round * 331 % whole.len()),
@@ -235,7 +235,7 @@ mod tests {
                 Err(_) => panic!("round {round}"),
             }
         }
-        assert!(damages > 50, "{damages}");
+        assert!(damages > 20, "{damages}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ def boot(world, region, instance):
 
 def put(world, region, name, value, overwrite):
     try:
-        world.account.call("ssm", region, "PutParameter", {"Name": name, "Value": value, "Type": "String", "Overwrite": overwrite})
+        world.account.call(
+            "ssm", region, "PutParameter", {"Name": name, "Value": value, "Type": "String", "Overwrite": overwrite}
+        )
     except Refusal:
         pass  # There is one already, which stays.
