@@ -4,6 +4,7 @@
 //! A file without any service is not a mistake: `status` and `down` need none, and `up SERVICE` says by itself that
 //! the service is not there.
 
+mod aws;
 mod flat;
 mod keys;
 mod mistake;
@@ -16,10 +17,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use aws::{BadAws, Kind, ListenerArn, S3Uri};
 pub(crate) use flat::flat;
 pub(crate) use keys::nearest;
 pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
+pub(crate) use read::is_region;
 pub use url::{BadUrl, Scheme, StagingUrl};
 
 use crate::name::Service;
@@ -60,6 +63,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// `[tunnel]`.
     pub tunnel: TunnelConfig,
+    /// `[bastion]`: what `ephemwork bastion` makes in AWS.
+    pub bastion: BastionConfig,
     /// Every `[service.NAME]`; may be empty.
     pub services: BTreeMap<Service, ServiceConfig>,
 }
@@ -67,8 +72,10 @@ pub struct Config {
 /// `[tunnel]`: how requests come to the laptop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelConfig {
-    /// `type` and what only that type has.
+    /// `type`.
     pub kind: TunnelKind,
+    /// Where the bastion is and on what it runs; for `local` it is kept for later.
+    pub aws: AwsConfig,
     /// `project_name`: lower case letters, digits and `-`, 1 to [`MAX_PROJECT_NAME`] bytes.
     pub project_name: String,
     /// `listen`: a loopback address with a port that is not 0.
@@ -78,17 +85,42 @@ pub struct TunnelConfig {
 }
 
 /// `tunnel.type`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunnelKind {
     /// The bastion is on this machine; the default.
     Local,
     /// The bastion is an EC2 instance.
-    Ec2 {
-        /// `region`, shaped like `eu-west-1`; the AWS profile's when absent.
-        region: Option<String>,
-        /// `instance_type`, shaped like `t4g.nano`.
-        instance_type: Option<String>,
-    },
+    Ec2,
+}
+
+/// What `[tunnel]` says of AWS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsConfig {
+    /// `region`, shaped like `eu-west-1`; the AWS profile's when absent.
+    pub region: Option<String>,
+    /// `instance_type`, shaped like `t4g.nano`.
+    pub instance_type: Option<String>,
+    /// `expected_vpc_id`: nothing is written when the bastion would stand in another one.
+    pub expected_vpc_id: Option<String>,
+}
+
+/// `[bastion]`; what is absent is discovered, or not wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BastionConfig {
+    /// `ami_id`: the image; AWS's newest Amazon Linux 2023 when absent.
+    pub ami_id: Option<String>,
+    /// `subnet_id`: where the instance stands.
+    pub subnet_id: Option<String>,
+    /// `alb_security_group_id`: the load balancer's group, which alone may reach the bastion's edge.
+    pub alb_security_group_id: Option<String>,
+    /// `bastion_binary_s3_uri`: what the instance runs.
+    pub binary: Option<S3Uri>,
+    /// `listener_arn`: where the rules are made; without it the team makes them.
+    pub listener_arn: Option<ListenerArn>,
+    /// `eice`: whether an EC2 Instance Connect Endpoint may reach the bastion's SSH; what is there stays when absent.
+    pub eice: Option<bool>,
+    /// `expected_account_id`: nothing is written in another account.
+    pub expected_account_id: Option<String>,
 }
 
 /// One `[service.NAME]`.
@@ -106,6 +138,8 @@ pub struct ServiceConfig {
     pub health_check_path: Option<String>,
     /// What the service speaks.
     pub protocol: Protocol,
+    /// The `Host` of the requests that it gets.
+    pub host_header: HostHeader,
     /// Set for all three commands.
     pub env: BTreeMap<String, String>,
     /// A file of `NAME=value` lines to set as well; absolute if the config file's path is.
@@ -126,6 +160,18 @@ pub enum Protocol {
     Http1,
     /// `"h2c"`: HTTP/2 without TLS and with prior knowledge, as gRPC servers speak it.
     H2c,
+}
+
+/// `service.X.host_header`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// `"keep"`: as the client sent it, the default.
+    #[default]
+    Keep,
+    /// `"local"`: `localhost:PORT`, which every development server takes.
+    Local,
+    /// This host, with a port if it has one.
+    Value(String),
 }
 
 /// Reads a whole ephemwork.toml. `file` names it in messages and is what its paths are relative to; it is not opened.
@@ -210,9 +256,9 @@ mod tests {
             run_command = \"uvicorn app.main:app --host 0.0.0.0 --port 8000 --reload\"\nhealth_check_path = \"/health\"\n\
             [service.front-end]\nport = 5173\nrun_command = \"npm run dev\"\n";
         let config = parse(text, Path::new("/home/alice/Shop/ephemwork.toml")).unwrap();
-        let region = Some("us-east-1".to_owned());
-        let instance_type = Some("t4g.nano".to_owned());
-        assert_eq!(config.tunnel.kind, TunnelKind::Ec2 { region, instance_type });
+        assert_eq!(config.tunnel.kind, TunnelKind::Ec2);
+        assert_eq!(config.tunnel.aws.region.as_deref(), Some("us-east-1"));
+        assert_eq!(config.tunnel.aws.instance_type.as_deref(), Some("t4g.nano"));
         assert_eq!(config.tunnel.project_name, "shop");
         assert_eq!(config.tunnel.listen, DEFAULT_LISTEN);
         let api = &config.services[&Service::parse("api").unwrap()];

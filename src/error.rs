@@ -74,7 +74,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         if let Some(why) = &self.why {
-            write!(f, ": {why}")?;
+            // A cause of several lines begins on its own.
+            let space = if why.starts_with('\n') { "" } else { " " };
+            write!(f, ":{space}{why}")?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\n  {hint}")?;

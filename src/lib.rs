@@ -13,9 +13,11 @@ pub mod host;
 pub mod log;
 pub mod rt;
 
+pub mod aws;
 pub mod tunnel;
 mod upstream;
 
+pub mod provision;
 pub mod session;
 
 pub mod bastiond;

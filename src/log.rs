@@ -54,7 +54,7 @@ impl Format {
 pub fn init(format: Format, level: Option<&str>, default: LevelFilter, colour: bool) -> Result<()> {
     let targets = match level {
         Some(text) => targets(text).map_err(|why| {
-            Error::new(Exit::Usage, format!("{VARIABLE}={text:?} is not a log level"))
+            Error::new(Exit::Config, format!("{VARIABLE}={text:?} is not a log level"))
                 .because(why)
                 .hint(format!(
                     "use error, warn, info, debug or trace, or a part of the program: {VARIABLE}=warn,ephemwork::bastiond=debug"

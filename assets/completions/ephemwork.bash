@@ -10,7 +10,7 @@ _ephemwork() {
     done
     local choices=''
     case $verb in
-        '') choices='up down status logs init demo completions bastiond --help --version' ;;
+        '') choices='up down status logs init bastion doctor demo completions bastiond --help --version' ;;
         up)
             case $previous in
                 --restart) choices='on-failure never' ;;
@@ -30,6 +30,28 @@ _ephemwork() {
             ;;
         status) choices='--all --json --help' ;;
         init) choices='--stdout --json --help' ;;
+        bastion)
+            local sub='' second=$((index + 1)) common='--profile --region --help'
+            for ((; second < COMP_CWORD; second++)); do
+                case ${COMP_WORDS[second]} in
+                    -*) ;;
+                    *) sub=${COMP_WORDS[second]}; break ;;
+                esac
+            done
+            case $sub in
+                '') choices='init status upgrade destroy policy snippet --help' ;;
+                init)
+                    choices="--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice $common"
+                    choices+=' --live --yes --no-wait --verbose --json'
+                    ;;
+                status) choices="--json $common" ;;
+                upgrade) choices="--ami-id --bastion-binary-s3-uri --live --yes --verbose --json $common" ;;
+                destroy) choices="--live --yes --json $common" ;;
+                policy) choices="admin developer instance $common" ;;
+                snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
+            esac
+            ;;
+        doctor) choices='--json --profile --region --help' ;;
         demo) choices='--once --help' ;;
         completions) choices='bash zsh fish --help' ;;
         bastiond)
@@ -38,8 +60,12 @@ _ephemwork() {
                     COMPREPLY=($(compgen -f -- "$word"))
                     return
                     ;;
+                --log-format) choices='text journal json' ;;
+                *)
+                    choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --drain --exit-when-idle'
+                    choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
+                    ;;
             esac
-            choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --exit-when-idle --config --help'
             ;;
     esac
     COMPREPLY=($(compgen -W "$choices" -- "$word"))

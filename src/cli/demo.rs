@@ -111,7 +111,7 @@ async fn show(host: &Host, root: &Path, arguments: &Arguments, signals: &mut Sig
         let behaved = ask_twice(&asker, &url, &tag).await;
         match once {
             true => end_session(&home).await,
-            false => asker.text("\nCtrl-C ends the demo.\n"),
+            false => asker.text("Ctrl-C ends the demo.\n"),
         }
         behaved
     });
@@ -181,7 +181,7 @@ async fn ask_twice(screen: &Screen, url: &str, tag: &str) -> bool {
         let answer = rt::timeout(REQUEST, ask(url, header))
             .await
             .unwrap_or_else(|| Err(format!("no answer within {} s", REQUEST.as_secs())));
-        let mut text = format!("\n{caption}\n  > GET {url}/\n");
+        let mut text = format!("{caption}\n  > GET {url}/\n");
         if let Some(tag) = header {
             text += &format!("  > {HEADER_DISPLAY}: {tag}\n");
         }
@@ -202,6 +202,7 @@ async fn ask_twice(screen: &Screen, url: &str, tag: &str) -> bool {
                 text += &format!("  failed: {why}\n");
             }
         }
+        text.push('\n');
         screen.text(&text);
     }
     behaved

@@ -1,13 +1,15 @@
 //! `up --detach`: another of this program does the work in a session of its own; this one shows what it prints until it is ready or failed.
 
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{ChildStdout, Command, Stdio};
 
+use crate::config;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::rt::{self, Signal};
 use crate::session::home::Home;
+use crate::session::logs::{self, Place};
+use crate::session::mark;
 use crate::session::system::Process;
 
 use super::say;
@@ -44,16 +46,19 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
     let mut signals = super::up::signals()?;
     let home = Home::open(host)?;
     let failed = |why: std::io::Error| Error::new(Exit::Bug, "ephemwork cannot be started in the background").because(why);
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(home.detached_log())
+    // Without an ephemwork.toml the one in the background says so itself.
+    let file = config::find(&host.directory, |path| path.is_file()).unwrap_or_else(|| host.directory.join(config::FILE));
+    let place = Place::of(&home, &file);
+    let log = place
+        .make(&file)
+        .and_then(|()| logs::anew(&place.detached()))
         .map_err(failed)?;
     let mut child = Command::new(&host.executable)
         .args(&host.arguments)
         .env_clear()
         .envs(&host.environment)
+        // It outlives whoever started it, also a service's command.
+        .env_remove(mark::NAME)
         .env(VARIABLE, "1")
         .current_dir(&host.directory)
         .stdin(Stdio::null())
@@ -102,7 +107,7 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
         None => {
             return Err(
                 Error::new(Exit::Bug, format!("the one in the background ended with {status}"))
-                    .hint(format!("its log: {}", home.detached_log().display())),
+                    .hint(format!("its log: {}", place.detached().display())),
             );
         }
     })

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::rt;
 use crate::session::control::{self, Status};
 use crate::session::home::Home;
-use crate::session::orphans;
+use crate::session::orphans::{self, Swept};
 use crate::session::records::{Records, Up};
 use crate::session::{local, socket};
 
@@ -41,7 +41,8 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
         let form = Form::of(arguments.json);
         let records = Records::of(&home);
         let killed = killed(&records).await?;
-        let swept = orphans::sweep(&records).await?;
+        let Swept { ended: swept, warnings } = orphans::sweep(&records, &home).await?;
+        warnings.iter().for_each(|text| say::warn(&format!("warning: {text}\n")));
         give_back(&home, &killed).await;
         let mut ended = Vec::new();
         let running = control::running(&records).await?;
@@ -86,7 +87,10 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             .hint(format!("kill {}", up.process.pid)));
         }
         match form {
-            Form::Json => say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept })),
+            Form::Json => {
+                let not_up: Vec<&String> = was_not_up(&arguments.services, &ended, &swept).collect();
+                say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept, "not_up": not_up, "warnings": warnings }));
+            }
             Form::Human => say::out(&report(&arguments.services, &ended, &swept)),
         }
         Ok(Exit::Fine)
@@ -161,12 +165,17 @@ async fn wait(up: &Up, services: &[String], form: Form) -> Result<()> {
     }
 }
 
+/// The names that were given and meant nothing.
+fn was_not_up<'a>(asked: &'a [String], ended: &[String], swept: &[String]) -> impl Iterator<Item = &'a String> {
+    asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name))
+}
+
 fn report(asked: &[String], ended: &[String], swept: &[String]) -> String {
     let mut text = String::new();
     for service in swept {
         text += &format!("ended what a killed up had left running of {service}\n");
     }
-    for service in asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name)) {
+    for service in was_not_up(asked, ended, swept) {
         text += &format!("{service} was not up\n");
     }
     for service in ended {

@@ -3,18 +3,19 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use argh::FromArgs;
 
 use super::say;
+use crate::config;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::name::Service;
 use crate::rt;
 use crate::session::home::Home;
-use crate::session::logs;
+use crate::session::logs::{self, Place};
 
 /// How often a log is looked at for more.
 const LOOK: Duration = Duration::from_millis(150);
@@ -42,44 +43,104 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     let home = Home::open(host)?;
     let service = Service::parse(&arguments.service)
         .map_err(|why| Error::new(Exit::Usage, format!("{:?} is not a service's name", arguments.service)).because(why))?;
-    let path = home.log(&service);
-    if !path.exists() {
-        let error = Error::new(Exit::Usage, format!("there is no log of service {service}"));
-        let known = known(&home);
-        return Err(match known.is_empty() {
-            true => error.hint(format!("logs begin with: ephemwork up {service}")),
-            false => error
-                .because(format_args!("there are logs of {}", known.join(", ")))
-                .hint(format!("ephemwork logs {}", known[0])),
-        });
-    }
-    // What moved away when the log was full comes first.
-    let old = logs::old(&path);
+    let path = find(host, &home, &service)?;
     super::block_on(async {
-        if old.exists() {
-            show(&mut open(&old)?)?;
-        }
-        let mut file = open(&path)?;
-        show(&mut file)?;
-        if !arguments.follow {
-            return Ok(Exit::Fine);
-        }
-        loop {
-            rt::sleep(LOOK).await;
-            show(&mut file)?;
-            // The log has moved away, or was emptied.
-            if let (Ok(own), Ok(now)) = (file.metadata(), std::fs::metadata(&path))
-                && (own.ino() != now.ino() || now.len() < file.stream_position().unwrap_or_default())
-            {
-                show(&mut file)?;
-                file = open(&path)?;
-            }
-        }
+        let mut signals = super::up::signals()?;
+        let shown = async {
+            // A terminal may take nothing (Ctrl-S); Ctrl-C counts all the same.
+            rt::unblock(move || match arguments.follow {
+                true => follow(&path),
+                false => whole(&path).map(drop),
+            })
+            .await
+            .map(|()| Exit::Fine)
+        };
+        let interrupted = async {
+            signals.next().await;
+            Ok(Exit::Interrupted)
+        };
+        smol::future::or(interrupted, shown).await
     })
 }
 
+/// The log of this project's service; from elsewhere that of the only project which has such a service.
+fn find(host: &Host, home: &Home, service: &Service) -> Result<PathBuf> {
+    let here = config::find(&host.directory, |path| path.is_file()).map(|file| Place::of(home, &file));
+    if let Some(place) = &here
+        && place.service(service).exists()
+    {
+        return Ok(place.service(service));
+    }
+    let all = Place::all(home);
+    let mut having = all.iter().filter(|place| place.service(service).exists());
+    let error = match (having.next(), having.next(), &here) {
+        (Some(only), None, None) => return Ok(only.service(service)),
+        (Some(first), _, _) => {
+            let projects: Vec<String> = all
+                .iter()
+                .filter(|place| place.service(service).exists())
+                .map(Place::project)
+                .collect();
+            let what = match here {
+                Some(_) => format!("there is no log of service {service} in this project"),
+                None => format!("several projects have a log of service {service}"),
+            };
+            Error::new(Exit::Usage, what)
+                .because(format_args!("there is one in {}", projects.join(", ")))
+                .hint(format!("cd {} && ephemwork logs {service}", first.project()))
+        }
+        (None, ..) => {
+            let error = Error::new(Exit::Usage, format!("there is no log of service {service}"));
+            let known = here.map(|place| place.services()).unwrap_or_default();
+            match known.is_empty() {
+                true => error.hint(format!("logs begin with: ephemwork up {service}")),
+                false => error
+                    .because(format_args!("there are logs of {}", known.join(", ")))
+                    .hint(format!("ephemwork logs {}", known[0])),
+            }
+        }
+    };
+    Err(error)
+}
+
+/// Shows what there is; gives the file where it stands. Blocks.
+fn whole(path: &Path) -> Result<File> {
+    // What moved away when the log was full comes first.
+    let old = logs::old(path);
+    if old.exists() {
+        show(&mut open(&old)?)?;
+    }
+    let mut file = open(path)?;
+    show(&mut file)?;
+    Ok(file)
+}
+
+/// Goes on for ever, also when the log moves away or is emptied. Blocks.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, which writes to the terminal")]
+fn follow(path: &Path) -> Result<()> {
+    let mut file = whole(path)?;
+    loop {
+        std::thread::sleep(LOOK);
+        show(&mut file)?;
+        let (Ok(own), Ok(now)) = (file.metadata(), std::fs::metadata(path)) else {
+            // Between its move and the next one's begin.
+            continue;
+        };
+        if own.ino() != now.ino() || now.len() < file.stream_position().unwrap_or_default() {
+            show(&mut file)?;
+            match File::open(path) {
+                Ok(next) => file = next,
+                Err(why) => tracing::debug!("{}: {why}", path.display()),
+            }
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|why| Error::new(Exit::Bug, format!("{} cannot be read", path.display())).because(why))
+    File::open(path).map_err(|why| {
+        let error = Error::new(Exit::Config, format!("{} cannot be read", path.display())).because(why);
+        error.hint(format!("see whose it is: ls -l {}", path.display()))
+    })
 }
 
 /// Prints everything from where the file stands.
@@ -106,14 +167,4 @@ fn show(file: &mut File) -> Result<()> {
         buffer.copy_within(whole..filled, 0);
         kept = filled - whole;
     }
-}
-
-/// The services that have a log.
-fn known(home: &Home) -> Vec<String> {
-    let entries = std::fs::read_dir(home.root().join("logs")).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned()))
-        .collect();
-    names.sort();
-    names
 }

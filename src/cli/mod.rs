@@ -1,8 +1,10 @@
 //! The laptop's command line: the verbs, and which function carries out which.
 
+mod bastion;
 pub mod completions;
 mod demo;
 mod detach;
+mod doctor;
 mod down;
 pub mod init;
 mod logs;
@@ -44,6 +46,8 @@ enum Verb {
     Logs(logs::Arguments),
     Init(init::Init),
     Demo(demo::Arguments),
+    Bastion(bastion::Arguments),
+    Doctor(doctor::Arguments),
     Completions(completions::Completions),
     Bastiond(Bastiond),
 }
@@ -66,6 +70,9 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
             Ok(exit) => exit,
             Err(error) => say::failure(&error, form),
         },
+        Ok(Arguments { verb: None, .. }) if form == Form::Json => {
+            say::failure(&Error::new(Exit::Usage, "no command is given").hint("ephemwork --help"), form)
+        }
         Ok(Arguments { verb: None, .. }) => {
             let help = Arguments::from_args(&["ephemwork"], &["--help"])
                 .err()
@@ -83,6 +90,11 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Says why nothing could begin.
+pub fn refuse(error: &Error, json: bool) -> ExitCode {
+    ExitCode::from(say::failure(error, Form::of(json)) as u8)
 }
 
 fn run(host: &Host, verb: Verb) -> Result<Exit> {
@@ -103,6 +115,8 @@ fn run(host: &Host, verb: Verb) -> Result<Exit> {
             Ok(Exit::Fine)
         }
         Verb::Demo(arguments) => demo::run(host, arguments),
+        Verb::Bastion(arguments) => bastion::run(host, arguments),
+        Verb::Doctor(arguments) => doctor::run(host, arguments),
         Verb::Completions(arguments) => {
             say::out(&completions::run(host, &arguments)?);
             Ok(Exit::Fine)
@@ -122,7 +136,7 @@ fn usage(output: &str, words: &[&str]) -> (String, String) {
         .filter(|line| !line.is_empty() && !line.starts_with("Run "))
         .collect::<Vec<_>>()
         .join(" ");
-    let verb = words.iter().find(|word| VERBS.contains(word));
+    let verb = words.iter().copied().find(|word| VERBS.contains(word));
     (
         what,
         verb.map_or("ephemwork --help".to_owned(), |verb| format!("ephemwork {verb} --help")),
@@ -132,7 +146,18 @@ fn usage(output: &str, words: &[&str]) -> (String, String) {
 /// What is logged to stderr without `EPHEMWORK_LOG`.
 const LOGGED: &str = "error,ephemwork=warn";
 
-const VERBS: [&str; 8] = ["up", "down", "status", "logs", "init", "demo", "completions", "bastiond"];
+const VERBS: [&str; 10] = [
+    "bastion",
+    "doctor",
+    "up",
+    "down",
+    "status",
+    "logs",
+    "init",
+    "demo",
+    "completions",
+    "bastiond",
+];
 
 /// Runs a future to its end.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -150,7 +175,12 @@ fn load(host: &Host) -> Result<Config> {
         .because(format_args!("looked from {}", host.directory.display()))
         .hint("make one: ephemwork init"));
     };
-    let unreadable = |why: String| Error::new(Exit::Config, format!("{} cannot be read", file.display())).because(why);
-    let text = read_text(&file, config::MAX_BYTES as u64).map_err(|why| unreadable(why.to_string()))?;
+    let text = read_text(&file, config::MAX_BYTES as u64).map_err(|why| {
+        let error = Error::new(Exit::Config, format!("{} cannot be read", file.display())).because(why);
+        error.hint(format!(
+            "correct the file, or begin anew: mv {0} {0}.old && ephemwork init",
+            file.display()
+        ))
+    })?;
     config::parse(&text, &file).map_err(|mistakes| config::failure(&mistakes, &text, &file))
 }

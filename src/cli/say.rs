@@ -75,7 +75,7 @@ pub(crate) fn failure_text(error: &Error) -> String {
 
 /// The error as `--json` prints it.
 pub(crate) fn failure_object(error: &Error) -> serde_json::Value {
-    json!({ "error": { "what": error.what, "why": error.why, "hint": error.hint, "code": error.exit as u8 } })
+    json!({ "error": { "what": error.what, "why": error.why.as_deref().map(str::trim), "hint": error.hint, "code": error.exit as u8 } })
 }
 
 /// A duration as people say it.
@@ -157,7 +157,9 @@ impl Screen {
                 (Stream::Out, format!("{object:#}\n"))
             }
             Said::Ready(url) => (Stream::Out, self.ready.replace("{url}", &url)),
-            Said::Note(note @ (Note::Warning(_) | Note::Lost(_) | Note::StillLost(..))) => (Stream::Err, self.note(&note)),
+            Said::Note(note @ (Note::Warning(_) | Note::Waits(_) | Note::Lost(_) | Note::StillLost(..))) => {
+                (Stream::Err, self.note(&note))
+            }
             Said::Note(note) => (self.human(), self.note(&note)),
         };
         self.shared.push(stream, text);
@@ -283,8 +285,8 @@ fn sentence(note: &Note) -> String {
         Note::Healthy(service) => format!("{service}: answers"),
         Note::Exited(service, stage, status, again) => {
             let what = match stage {
-                Stage::Run => format!("{service}: ended with {status}"),
-                _ => format!("{service}: {} ended with {status}", stage.key()),
+                Stage::Run => format!("{service}: {}", status.after("ended")),
+                _ => format!("{service}: {} {}", stage.key(), status.after("ended")),
             };
             match again {
                 Some(wait) => format!("{what}; starting it again in {}", time(*wait)),
@@ -302,6 +304,7 @@ fn sentence(note: &Note) -> String {
         Note::Displaced(service, None) => format!("{service}: the bastion's admin released the tag"),
         Note::Down(service) => format!("{service}: asked to end"),
         Note::Stopping => "stopping".to_owned(),
+        Note::Waits(text) => text.clone(),
         Note::Warning(text) => format!("warning: {text}"),
     }
 }

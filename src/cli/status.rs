@@ -14,8 +14,9 @@ use crate::name::User;
 use crate::protocol::{SessionState, SessionView, Sessions};
 use crate::session::control::{self, ServiceStatus, Status};
 use crate::session::home::Home;
+use crate::session::orphans::{self, Swept};
 use crate::session::records::Records;
-use crate::session::{identity, local, orphans, socket};
+use crate::session::{identity, local, socket};
 
 /// Show what is up: on this machine, and as the bastion sees it.
 #[derive(FromArgs)]
@@ -49,7 +50,8 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     let home = Home::open(host)?;
     super::block_on(async {
         let records = Records::of(&home);
-        let swept = orphans::sweep(&records).await?;
+        let Swept { ended: swept, warnings } = orphans::sweep(&records, &home).await?;
+        warnings.iter().for_each(|text| say::warn(&format!("warning: {text}\n")));
         let here: Vec<Status> = control::running(&records)
             .await?
             .into_iter()
@@ -64,7 +66,9 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             }
         }
         match Form::of(arguments.json) {
-            Form::Json => say::object(&json!({ "version": 1, "here": here, "bastions": bastions, "cleaned": swept })),
+            Form::Json => {
+                say::object(&json!({ "version": 1, "here": here, "bastions": bastions, "cleaned": swept, "warnings": warnings }))
+            }
             Form::Human => {
                 for service in swept {
                     say::warn(&format!("ended what a killed up had left running of {service}\n"));

@@ -81,7 +81,7 @@ async fn foreground(host: &Host, detached: Option<&Host>, arguments: &Arguments,
                 .create(true)
                 .append(true)
                 .mode(0o600)
-                .open(plan.home.detached_log()),
+                .open(plan.logs.detached()),
         ),
         None => None,
     };

@@ -7,6 +7,8 @@ pub enum Table {
     Root,
     /// `[tunnel]`.
     Tunnel,
+    /// `[bastion]`.
+    Bastion,
     /// Every `[service.NAME]`.
     Service,
 }
@@ -14,8 +16,25 @@ pub enum Table {
 /// The keys of a table, in the order in which people write them.
 pub fn known(table: Table) -> &'static [&'static str] {
     match table {
-        Table::Root => &["tunnel", "service"],
-        Table::Tunnel => &["type", "region", "instance_type", "project_name", "listen", "staging_url"],
+        Table::Root => &["tunnel", "bastion", "service"],
+        Table::Tunnel => &[
+            "type",
+            "region",
+            "instance_type",
+            "expected_vpc_id",
+            "project_name",
+            "listen",
+            "staging_url",
+        ],
+        Table::Bastion => &[
+            "ami_id",
+            "subnet_id",
+            "alb_security_group_id",
+            "bastion_binary_s3_uri",
+            "listener_arn",
+            "eice",
+            "expected_account_id",
+        ],
         Table::Service => &[
             "port",
             "bootstrap_command",
@@ -23,6 +42,7 @@ pub fn known(table: Table) -> &'static [&'static str] {
             "run_command",
             "health_check_path",
             "protocol",
+            "host_header",
             "env",
             "env_file",
             "working_directory",
@@ -36,6 +56,8 @@ pub fn known(table: Table) -> &'static [&'static str] {
 pub(super) fn home(key: &str) -> Option<&'static str> {
     if known(Table::Tunnel).contains(&key) {
         Some("[tunnel]")
+    } else if known(Table::Bastion).contains(&key) {
+        Some("[bastion]")
     } else if known(Table::Service).contains(&key) {
         Some("[service.NAME]")
     } else {
@@ -117,6 +139,10 @@ mod tests {
         check("services", Table::Root, Some("service"));
         check("tunel", Table::Root, Some("tunnel"));
         check("staging-url", Table::Tunnel, Some("staging_url"));
+        check("vpc_id", Table::Tunnel, None);
+        check("subnet", Table::Bastion, Some("subnet_id"));
+        check("bastion_binary", Table::Bastion, Some("bastion_binary_s3_uri"));
+        check("listener-arn", Table::Bastion, Some("listener_arn"));
         check(&"abcd".repeat(1000), Table::Service, None);
     }
 }

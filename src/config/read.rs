@@ -12,7 +12,7 @@ use super::keys::{self, Table, home, known};
 use super::mistake::{Lines, Mistake};
 use super::url::StagingUrl;
 use super::values::kind_of;
-use super::{Config, Protocol, ServiceConfig, TunnelConfig, TunnelKind};
+use super::{AwsConfig, BastionConfig, Config, Kind, ListenerArn, Protocol, S3Uri, ServiceConfig, TunnelConfig, TunnelKind};
 use super::{DEFAULT_HEALTH_TIMEOUT, DEFAULT_LISTEN, DEFAULT_STOP_TIMEOUT, MAX_BYTES};
 use crate::name::Service;
 
@@ -45,7 +45,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
             reader.syntax.push(mistake);
         }
     }
-    let (tunnel, services) = reader.root(root.get_ref());
+    let (tunnel, bastion, services) = reader.root(root.get_ref());
     let mistakes = reader.mistakes();
     if mistakes.is_empty() {
         let services = services
@@ -57,6 +57,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<Config, Vec<Mistake>> {
             file,
             directory,
             tunnel,
+            bastion,
             services,
         })
     } else {
@@ -82,12 +83,14 @@ struct FoundService {
 }
 
 impl Reader<'_> {
-    fn root(&mut self, table: &DeTable<'_>) -> (TunnelConfig, Vec<FoundService>) {
+    fn root(&mut self, table: &DeTable<'_>) -> (TunnelConfig, BastionConfig, Vec<FoundService>) {
         let mut tunnel = None;
+        let mut bastion = None;
         let mut services = Vec::new();
         for (key, value) in table.iter() {
             match key.get_ref().as_ref() {
                 "tunnel" => tunnel = self.table(key.get_ref(), value, "write [tunnel]"),
+                "bastion" => bastion = self.table(key.get_ref(), value, "write [bastion]"),
                 "service" => {
                     if let Some(table) = self.table(key.get_ref(), value, "write [service.NAME]") {
                         services.extend(table.iter().map(|(name, value)| self.service(name, value)));
@@ -98,27 +101,29 @@ impl Reader<'_> {
         }
         let tunnel = self.tunnel(tunnel);
         self.clashes(&mut services, &tunnel);
-        (tunnel, services)
+        (tunnel, self.bastion(bastion), services)
     }
 
     fn tunnel(&mut self, table: Option<&DeTable<'_>>) -> TunnelConfig {
         const PLACE: &str = "[tunnel]";
-        let (mut kind, mut region, mut instance_type) = (None, None, None);
+        let (mut kind, mut aws) = (None, AwsConfig::default());
         let (mut project_name, mut listen, mut staging_url) = (None, None, None);
         let mut remote = Vec::new();
         for (key, value) in table.into_iter().flat_map(|table| table.iter()) {
             let name = key.get_ref().as_ref();
             match name {
                 "type" => kind = self.one_of(name, PLACE, value, &["local", "ec2"]),
-                "region" | "instance_type" => {
+                "region" => {
                     remote.push((name, key.span()));
-                    let (rule, example): (fn(&str) -> bool, _) = match name {
-                        "region" => (is_region, "eu-west-1"),
-                        _ => (is_instance_type, "t4g.nano"),
-                    };
-                    let text = self.text(name, PLACE, value);
-                    let text = self.shaped(name, text, value, rule, example);
-                    *(if name == "region" { &mut region } else { &mut instance_type }) = text;
+                    aws.region = self.shaped(name, PLACE, value, is_region, "eu-west-1");
+                }
+                "instance_type" => {
+                    remote.push((name, key.span()));
+                    aws.instance_type = self.shaped(name, PLACE, value, is_instance_type, "t4g.nano");
+                }
+                "expected_vpc_id" => {
+                    remote.push((name, key.span()));
+                    aws.expected_vpc_id = self.parsed(name, PLACE, value, |text| Kind::Vpc.parse(text));
                 }
                 "project_name" => project_name = self.project_name(name, PLACE, value),
                 "listen" => listen = self.listen(name, PLACE, value),
@@ -136,7 +141,7 @@ impl Reader<'_> {
             );
         }
         let kind = match kind {
-            Some("ec2") => TunnelKind::Ec2 { region, instance_type },
+            Some("ec2") => TunnelKind::Ec2,
             _ => TunnelKind::Local,
         };
         let listen = listen.unwrap_or(DEFAULT_LISTEN);
@@ -150,10 +155,31 @@ impl Reader<'_> {
         let project_name = project_name.unwrap_or_else(|| super::project_name_of(self.directory));
         TunnelConfig {
             kind,
+            aws,
             project_name,
             listen,
             staging_url,
         }
+    }
+
+    fn bastion(&mut self, table: Option<&DeTable<'_>>) -> BastionConfig {
+        const PLACE: &str = "[bastion]";
+        let mut bastion = BastionConfig::default();
+        for (key, value) in table.into_iter().flat_map(|table| table.iter()) {
+            let name = key.get_ref().as_ref();
+            let mut id = |kind: Kind| self.parsed(name, PLACE, value, |text| kind.parse(text));
+            match name {
+                "ami_id" => bastion.ami_id = id(Kind::Image),
+                "subnet_id" => bastion.subnet_id = id(Kind::Subnet),
+                "alb_security_group_id" => bastion.alb_security_group_id = id(Kind::SecurityGroup),
+                "expected_account_id" => bastion.expected_account_id = id(Kind::Account),
+                "bastion_binary_s3_uri" => bastion.binary = self.parsed(name, PLACE, value, S3Uri::parse),
+                "listener_arn" => bastion.listener_arn = self.parsed(name, PLACE, value, ListenerArn::parse),
+                "eice" => bastion.eice = self.truth(name, PLACE, value),
+                _ => self.unknown(name, key.span(), value, Table::Bastion, PLACE),
+            }
+        }
+        bastion
     }
 
     fn service(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Value<'_>) -> FoundService {
@@ -200,6 +226,7 @@ impl Reader<'_> {
             run_command: None,
             health_check_path: None,
             protocol: Protocol::default(),
+            host_header: super::HostHeader::default(),
             env: BTreeMap::new(),
             env_file: None,
             working_directory: self.directory.to_owned(),
@@ -219,6 +246,7 @@ impl Reader<'_> {
                         config.protocol = Protocol::H2c;
                     }
                 }
+                "host_header" => config.host_header = self.host_header(name, place, value),
                 "env" => config.env = self.env(name, place, value),
                 "env_file" => config.env_file = self.path(name, place, value),
                 "working_directory" => {
@@ -330,7 +358,7 @@ fn not_toml(message: &str, covered: &str) -> String {
 }
 
 /// `eu-west-1`, `us-gov-west-1`: groups of letters and a number at the end.
-fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let mut groups: Vec<&str> = text.split('-').collect();
     let number = groups.pop().unwrap_or_default();
     let digits = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());

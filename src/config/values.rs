@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::HostHeader;
+use super::aws::BadAws;
 use super::keys;
 use super::read::{Reader, Value};
 use super::url::{StagingUrl, port_number};
@@ -100,17 +102,45 @@ impl Reader<'_> {
     pub(super) fn shaped(
         &mut self,
         name: &str,
-        text: Option<&str>,
+        place: &str,
         value: &Value<'_>,
         rule: fn(&str) -> bool,
         example: &str,
     ) -> Option<String> {
-        let text = text?;
+        let text = self.text(name, place, value)?;
         if !rule(text) {
-            let what = format!("{name:?} in [tunnel] must look like {example:?}, found {text:?}");
+            let what = format!("{name:?} in {place} must look like {example:?}, found {text:?}");
             self.wrong(value.span(), what, None);
         }
         Some(text.to_owned())
+    }
+
+    /// A text of AWS's: an id, an ARN, an S3 URI.
+    pub(super) fn parsed<T>(
+        &mut self,
+        name: &str,
+        place: &str,
+        value: &Value<'_>,
+        parse: impl Fn(&str) -> Result<T, BadAws>,
+    ) -> Option<T> {
+        let text = self.text(name, place, value)?;
+        match parse(text) {
+            Ok(parsed) => Some(parsed),
+            Err(BadAws { why, example }) => {
+                let hint = format!("write it as in {name} = \"{example}\"");
+                self.wrong(value.span(), format!("{name:?} in {place} is wrong: {why}"), Some(hint));
+                None
+            }
+        }
+    }
+
+    pub(super) fn truth(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<bool> {
+        let truth = value.get_ref().as_bool();
+        if truth.is_none() {
+            let what = format!("{name:?} in {place} must be true or false, found {}", kind_of(value));
+            self.wrong(value.span(), what, Some("write it without quotes".into()));
+        }
+        truth
     }
 
     pub(super) fn project_name(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<String> {
@@ -172,6 +202,34 @@ impl Reader<'_> {
             self.wrong(value.span(), what, Some("write it percent-encoded, or leave it out".into()));
         }
         Some(text.to_owned())
+    }
+
+    pub(super) fn host_header(&mut self, name: &str, place: &str, value: &Value<'_>) -> HostHeader {
+        let Some(text) = self.text(name, place, value) else {
+            return HostHeader::default();
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+        // A host with one letter wrong in one of the words would be believed.
+        let meant = keys::nearest(text, &["keep", "local"]);
+        match text {
+            "keep" => HostHeader::Keep,
+            "local" => HostHeader::Local,
+            _ if text.chars().all(fits) && text.parse::<http::uri::Authority>().is_ok() && meant.is_none() => {
+                HostHeader::Value(text.to_owned())
+            }
+            _ => {
+                let what = format!(
+                    "{name:?} in {place} must be \"keep\", \"local\" or a host name, found {}",
+                    kind_of(value)
+                );
+                let hint = match meant {
+                    Some(meant) => format!("did you mean {meant:?}?"),
+                    None => format!("write {name} = \"local\", or as in {name} = \"shop.localhost\""),
+                };
+                self.wrong(value.span(), what, Some(hint));
+                HostHeader::default()
+            }
+        }
     }
 
     pub(super) fn path(&mut self, name: &str, place: &str, value: &Value<'_>) -> Option<PathBuf> {

@@ -6,6 +6,7 @@
 mod hyper_seam;
 mod readahead;
 mod signals;
+mod smithy;
 pub mod tls;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use hyper_seam::{HyperExecutor, HyperTimer, Io, io};
 pub use readahead::Readahead;
 pub use signals::{Signal, Signals};
+pub use smithy::{Network, SmithyClient, SmithySleep};
 pub use smol::Task;
 pub use std::time::Instant;
 pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};

@@ -13,22 +13,31 @@ pub type TlsStream<S> = tokio_rustls::client::TlsStream<S>;
 #[derive(Clone)]
 pub struct TlsClient(tokio_rustls::TlsConnector);
 
+/// The roots that the system trusts (or `SSL_CERT_FILE`).
+///
+/// # Errors
+/// There is no usable one.
+pub(super) fn system_roots() -> io::Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let why = found
+            .errors
+            .first()
+            .map_or_else(|| "none found".to_owned(), ToString::to_string);
+        return Err(io::Error::other(format!("no usable root certificate on this system: {why}")));
+    }
+    Ok(roots)
+}
+
 impl TlsClient {
     /// A client that trusts the system's roots (or `SSL_CERT_FILE`) and offers HTTP/1.1 by ALPN.
     ///
     /// # Errors
     /// The system has no usable root certificate.
     pub fn with_system_roots() -> io::Result<TlsClient> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
-            let why = found
-                .errors
-                .first()
-                .map_or_else(|| "none found".to_owned(), ToString::to_string);
-            return Err(io::Error::other(format!("no usable root certificate on this system: {why}")));
-        }
+        let roots = system_roots()?;
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

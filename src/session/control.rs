@@ -30,6 +30,9 @@ pub(crate) struct Status {
     pub(crate) file: PathBuf,
     /// Where the edge answers, once connected.
     pub(crate) url: Option<String>,
+    /// Its `tunnel.staging_url`.
+    #[serde(default)]
+    pub(crate) staging_url: Option<String>,
     /// Seconds since the Unix epoch.
     pub(crate) since: u64,
     pub(crate) services: Vec<ServiceStatus>,

@@ -122,5 +122,23 @@ mod tests {
         );
         check("A B=1", Err("line 1: \"A B\" is not a variable's name; write NAME=value"));
         check("A=\"x", Err("line 1: the \" of A is not closed"));
+        // Windows: the line's end is no part of a value, but for a quoted one over several lines.
+        check(
+            "A=1\r\nB='2'\r\nexport C=\"3\"\r\n",
+            Ok(&[("A", "1"), ("B", "2"), ("C", "3")]),
+        );
+        check("# note\r\n\r\nA=1 # one\r\n", Ok(&[("A", "1")]));
+        // Of equal names the last counts; both are handed on in their order.
+        check("A=1\nA=2\n", Ok(&[("A", "1"), ("A", "2")]));
+        check("\u{feff}A=1", Ok(&[("A", "1")]));
+        check("export  A=1", Ok(&[("A", "1")]));
+        check("exported=1", Ok(&[("exported", "1")]));
+        check("A='it is' # \"quoted\"\nB=\"a # b\"", Ok(&[("A", "it is"), ("B", "a # b")]));
+        check("A=\"\"\nB=''", Ok(&[("A", ""), ("B", "")]));
+        check("A='x\nB=1", Err("line 1: the ' of A is not closed"));
+        check(
+            "\n\nA=\0",
+            Err("line 3: the value of A holds a NUL byte, which no environment can"),
+        );
     }
 }

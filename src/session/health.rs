@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 
+use super::happened::Teller;
+use super::machine::{Event, Index};
 use crate::config::Protocol;
 use crate::rt;
 
@@ -13,6 +16,11 @@ use crate::rt;
 const AGAIN: Duration = Duration::from_millis(100);
 /// How long one look may take. A framework's first request may compile something.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// How much of an answer is read, in bytes: a page with the state of some hundred parts.
+const MAX_BODY: usize = 256 * 1024;
+/// How long it is read. Whoever checks with an endless stream is ready all the same.
+const BODY: Duration = Duration::from_secs(1);
 
 /// What makes a service healthy.
 #[derive(Clone, Debug)]
@@ -23,18 +31,21 @@ pub(super) struct Check {
     pub(super) protocol: Protocol,
 }
 
-/// Returns once the service is healthy; `unhealthy` hears why it is not yet.
-pub(super) async fn wait(check: Check, unhealthy: impl Fn(String)) {
+/// Looks until the service is healthy. The loop hears why it is not yet, and then that it is.
+pub(super) async fn wait(check: Check, index: Index, teller: Teller) {
     let mut last = String::new();
     loop {
         match rt::timeout(LOOK, look(&check)).await {
-            Some(Ok(())) => return,
+            Some(Ok(())) => return teller.tell(Event::Healthy(index)).await,
             Some(Err(why)) if why == last => {}
             Some(Err(why)) => {
                 last.clone_from(&why);
-                unhealthy(why);
+                teller.tell(Event::Unhealthy(index, why)).await;
             }
-            None => unhealthy(format!("no answer within {} s", LOOK.as_secs())),
+            None => {
+                let why = format!("no answer within {} s", LOOK.as_secs());
+                teller.tell(Event::Unhealthy(index, why)).await;
+            }
         }
         rt::sleep(AGAIN).await;
     }
@@ -59,6 +70,13 @@ async fn look(check: &Check) -> Result<(), String> {
     Err(refused)
 }
 
+/// Reads the answer to its end, so that the service does not find its connection broken while it writes; but not a stream without one.
+async fn read(body: Incoming) {
+    let whole = Limited::new(body, MAX_BODY).collect();
+    // The status alone says whether it is healthy.
+    rt::timeout(BODY, whole).await.map(Result::ok);
+}
+
 async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), String> {
     let authority = format!("localhost:{}", check.port);
     let target = match check.protocol {
@@ -74,20 +92,23 @@ async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), Str
         .body(Empty::<Bytes>::new())
         .map_err(|why| format!("health_check_path {path:?} cannot be asked for: {why}"))?;
     let failed = |why: hyper::Error| format!("GET {path} failed: {why}");
-    let answer = match check.protocol {
+    let (answer, _driver) = match check.protocol {
         Protocol::Http1 => {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(rt::io(stream)).await.map_err(failed)?;
-            let _driver = rt::spawn(connection);
-            sender.send_request(request).await
+            let driver = rt::spawn(connection);
+            let answer = sender.send_request(request).await.map_err(failed)?;
+            (answer, rt::spawn(async move { drop(driver.await) }))
         }
         Protocol::H2c => {
             let handshake = hyper::client::conn::http2::handshake(rt::HyperExecutor, rt::io(stream));
             let (mut sender, connection) = handshake.await.map_err(failed)?;
-            let _driver = rt::spawn(connection);
-            sender.send_request(request).await
+            let driver = rt::spawn(connection);
+            let answer = sender.send_request(request).await.map_err(failed)?;
+            (answer, rt::spawn(async move { drop(driver.await) }))
         }
     };
-    let status = answer.map_err(failed)?.status();
+    let status = answer.status();
+    read(answer.into_body()).await;
     match status.is_success() || status.is_redirection() {
         true => Ok(()),
         false => Err(format!("GET {path} answered {status}")),

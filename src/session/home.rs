@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
-use crate::name::Service;
 
 /// The longest path of a unix socket that every system takes, in bytes: macOS has room for 104 with the end (unix(4)), Linux for 108.
 const MAX_SOCKET_PATH: usize = 103;
@@ -53,19 +52,27 @@ impl Home {
         self.root.join("laptop.redb")
     }
 
+    /// Where the `up` with this process number has its control socket.
+    pub(crate) fn control(&self, pid: u32) -> Result<PathBuf> {
+        self.socket(self.root.join("run").join(format!("{pid}.sock")))
+    }
+
+    /// The control sockets that lie in it, by process number.
+    pub(crate) fn sockets(&self) -> Vec<(u32, PathBuf)> {
+        let entries = std::fs::read_dir(self.root.join("run")).into_iter().flatten().flatten();
+        let pid = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".sock")?.parse().ok();
+        entries
+            .filter_map(|entry| Some((pid(&entry.path())?, entry.path())))
+            .collect()
+    }
+
     pub(crate) fn key(&self) -> PathBuf {
         self.root.join("key")
     }
 
-    /// A service's output.
-    pub(crate) fn log(&self, service: &Service) -> PathBuf {
-        self.root.join("logs").join(format!("{service}.log"))
-    }
-
-    /// What a detached `up` prints.
-    pub(crate) fn detached_log(&self) -> PathBuf {
-        // A service's log ends in `.log`, so no service can have this name.
-        self.root.join("logs").join("up.detached")
+    /// What was printed, a directory for each project.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     /// The state of the local bastion whose edge listens there.
@@ -83,17 +90,15 @@ impl Home {
 
     /// Where a socket can be made: at `wanted`, or, when that path is longer than the system takes, in a short private directory.
     pub(crate) fn socket(&self, wanted: PathBuf) -> Result<PathBuf> {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         if wanted.as_os_str().len() <= MAX_SOCKET_PATH {
             return Ok(wanted);
         }
-        let mut hasher = DefaultHasher::new();
-        wanted.hash(&mut hasher);
+        let number = hash(wanted.as_os_str().as_encoded_bytes());
         let user = rustix::process::geteuid().as_raw();
         let directory = PathBuf::from(format!("/tmp/ephemwork-{user}"));
         let own = private_directory(&directory).and_then(|()| std::fs::symlink_metadata(&directory));
         match own {
-            Ok(found) if found.is_dir() && found.uid() == user => Ok(directory.join(format!("{:016x}.sock", hasher.finish()))),
+            Ok(found) if found.is_dir() && found.uid() == user => Ok(directory.join(format!("{number:016x}.sock"))),
             _ => Err(
                 Error::new(Exit::Config, format!("{} is too long a path for a socket", wanted.display()))
                     .because(format_args!(
@@ -104,6 +109,12 @@ impl Home {
             ),
         }
     }
+}
+
+/// A number for a text that is the same on every run and in every version (FNV-1a, 64 bits). No protection against intent.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// Makes a directory that only its owner may enter; one that exists is made so.

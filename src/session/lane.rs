@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 
+use super::happened::Teller;
 use super::local::Local;
 use super::machine::{Event, Index};
+use super::note::Note;
 use super::records::Records;
 use super::serve::{self, Upstream, Upstreams};
+use super::{Said, Show};
 use crate::error::Result;
 use crate::name::{Service, Tag};
 use crate::protocol::{self, Claim, Release};
@@ -24,6 +27,7 @@ const ASKS: usize = 1024;
 pub(super) struct Way {
     pub(super) local: Local,
     pub(super) records: Records,
+    pub(super) show: Show,
     /// What this machine is called.
     pub(super) machine: String,
     pub(super) tags: Vec<Tag>,
@@ -54,25 +58,26 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Connects; `tell` hears of everything that happens to it.
-    pub(super) fn open(way: Arc<Way>, number: u64, tell: impl Fn(Event) + Send + Sync + 'static) -> Lane {
+    /// Connects; the loop hears of everything that happens to it.
+    pub(super) fn open(way: Arc<Way>, number: u64, teller: Teller) -> Lane {
         let (asks, asked) = smol::channel::bounded(ASKS);
         let task = rt::spawn(async move {
-            match way.local.connect().await {
+            let say = |text| (way.show)(Said::Note(Note::Waits(text)));
+            match way.local.connect(&way.records, &say).await {
                 Ok((link, requests, ready)) => {
                     *way.edge.lock().unwrap_or_else(PoisonError::into_inner) = Some(ready.http);
                     let served = rt::spawn(serve::run(requests, way.upstreams.clone()));
-                    tell(Event::Connected(number));
+                    teller.tell(Event::Connected(number)).await;
                     let course = Course {
                         way: &way,
                         number,
                         bastion: &ready.host_key,
-                        tell: &tell,
+                        teller: &teller,
                     };
                     course.run(link, asked).await;
                     drop(served);
                 }
-                Err(error) => tell(Event::ConnectFailed(number, error)),
+                Err(error) => teller.tell(Event::ConnectFailed(number, error)).await,
             }
         });
         Lane { asks, task }
@@ -90,12 +95,12 @@ impl Lane {
     }
 }
 
-struct Course<'a, T> {
+struct Course<'a> {
     way: &'a Way,
     number: u64,
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
-    tell: &'a T,
+    teller: &'a Teller,
 }
 
 enum Turn {
@@ -104,7 +109,7 @@ enum Turn {
     Over(String),
 }
 
-impl<T: Fn(Event)> Course<'_, T> {
+impl Course<'_> {
     async fn run(&self, link: Link, asked: Receiver<Ask>) {
         let events = link.events();
         loop {
@@ -119,17 +124,17 @@ impl<T: Fn(Event)> Course<'_, T> {
             let over = async { Turn::Over(link.closed().await) };
             match smol::future::or(over, smol::future::or(said, ask)).await {
                 Turn::Ask(Ask::Claim(index, takeover)) => match self.claim(&link, index, takeover).await {
-                    Ok(()) => (self.tell)(Event::Claimed(self.number, index)),
-                    Err(error) => (self.tell)(Event::ClaimFailed(self.number, index, error)),
+                    Ok(()) => self.teller.tell(Event::Claimed(self.number, index)).await,
+                    Err(error) => self.teller.tell(Event::ClaimFailed(self.number, index, error)).await,
                 },
                 Turn::Ask(Ask::Release(index)) => {
                     self.release(&link, index).await;
-                    (self.tell)(Event::Released(index));
+                    self.teller.tell(Event::Released(index)).await;
                 }
                 Turn::Ask(Ask::Close) => return link.close().await,
-                Turn::Said(event) => self.said(event),
+                Turn::Said(event) => self.said(event).await,
                 Turn::Over(why) => {
-                    (self.tell)(Event::Lost(self.number, why));
+                    self.teller.tell(Event::Lost(self.number, why)).await;
                     break;
                 }
             }
@@ -137,14 +142,14 @@ impl<T: Fn(Event)> Course<'_, T> {
         // Nobody waits for the answer of a link that is over.
         while let Ok(ask) = asked.try_recv() {
             if let Ask::Release(index) = ask {
-                (self.tell)(Event::Released(index));
+                self.teller.tell(Event::Released(index)).await;
             }
         }
     }
 
     async fn claim(&self, link: &Link, index: Index, takeover: Takeover) -> Result<()> {
         let tag = &self.way.tags[index];
-        self.way.upstreams.set(&tag.service, self.way.routes[index]);
+        self.way.upstreams.set(&tag.service, self.way.routes[index].clone());
         let claim = Claim {
             protocol: protocol::VERSION,
             service: tag.service.to_string(),
@@ -177,16 +182,16 @@ impl<T: Fn(Event)> Course<'_, T> {
         }
     }
 
-    fn said(&self, event: protocol::Event) {
+    async fn said(&self, event: protocol::Event) {
         let index = |service: &Service| self.way.tags.iter().position(|tag| tag.service == *service);
         let (tag, by) = match event {
-            protocol::Event::Draining => return (self.tell)(Event::Draining(self.number)),
+            protocol::Event::Draining => return self.teller.tell(Event::Draining(self.number)).await,
             protocol::Event::Displaced { tag, by } => (tag, Some(by)),
             protocol::Event::Released { tag } => (tag, None),
             protocol::Event::Unknown => return,
         };
         if let Some(index) = index(&tag.service) {
-            (self.tell)(Event::Displaced(index, by));
+            self.teller.tell(Event::Displaced(index, by)).await;
         }
     }
 }

@@ -3,8 +3,11 @@
 //! Whoever comes first starts it, under a lock; the others find it. It outlives the `up` that started it, so that another
 //! `up` keeps its edge. Keys are made and pinned without a question, in a directory that only the user may enter.
 
+mod found;
+mod key;
+mod staging;
+
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,20 +15,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use http::Method;
 use rustix::process::Signal;
 use serde::Deserialize;
 
 use super::home::{Home, private_directory};
+use super::records::Records;
 use super::system::Process;
-use super::{port, socket, system};
+use super::{mark, port};
 use crate::config::StagingUrl;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::name::User;
-use crate::protocol::{self, Health};
+use crate::protocol;
 use crate::rt;
 use crate::tunnel::{ClientKey, Link, Login, Requests, Transport};
+use found::Found;
+pub(crate) use found::serving;
+use key::{laptop_key, write_private};
 
 /// After this long without a session it ends.
 const IDLE: Duration = Duration::from_secs(600);
@@ -33,12 +39,21 @@ const IDLE: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at a start.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a person is told that it is awaited.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// How long the look before anything starts may take; one that hangs is dealt with later.
+const GLANCE: Duration = Duration::from_secs(1);
+/// How many looks in a row at a daemon that runs may stay without an answer (each takes the calls' limit); then it hangs.
+const MAX_SILENT: u32 = 1;
 /// How long a key that was added a moment ago may be refused.
 const NEW_KEY: Duration = Duration::from_secs(3);
 /// How much of the daemon's log is shown when it does not start, in bytes.
 const LAST_WORDS: u64 = 2000;
 /// The daemon's log is begun anew beyond this, in bytes.
 const MAX_LOG: u64 = 10 * 1024 * 1024;
+
+/// What the daemon does not inherit: systemd's socket, and the mark of a service in which this `up` may run; the daemon outlives it.
+const NOT_FOR_IT: [&str; 2] = ["NOTIFY_SOCKET", mark::NAME];
 
 /// What is needed to reach the local bastion, and to start it.
 #[derive(Clone)]
@@ -78,15 +93,41 @@ impl Local {
         })
     }
 
+    /// What to tell a person when requests without the header go elsewhere than another running `up` asked for.
+    pub(super) async fn staging_taken(&self, records: &Records) -> Result<Option<String>> {
+        staging::taken(self.listen, self.staging.as_ref(), records).await
+    }
+
+    /// At the end: the daemon serves the others' staging.
+    pub(super) async fn stage_for_others(&self, records: &Records) {
+        if self.staging.is_some() {
+            staging::for_others(&self.home.local(self.listen), self.listen, records).await;
+        }
+    }
+
     /// The same, with a daemon that ends this long after its last session.
     pub(crate) fn with_idle(self, idle: Duration) -> Local {
         Local { idle, ..self }
     }
 
-    /// Finds or starts the daemon and connects to it.
-    pub(crate) async fn connect(&self) -> Result<(Link, Requests, Ready)> {
-        let (ready, new_key) = self.ensure().await?;
-        self.stage(&ready).await?;
+    /// Looks whether a daemon can serve on the address, before anything is built and started.
+    ///
+    /// # Errors
+    /// Something else listens there, or the daemon that does is of another version.
+    pub(super) async fn check(&self) -> Result<()> {
+        let directory = self.home.local(self.listen);
+        match rt::timeout(GLANCE, found::look(&self.home, &directory)).await {
+            Some(Found::Serving(ready)) => self.understood(&ready),
+            Some(Found::Nobody) => self.listen_is_free().await,
+            // What is wrong with it is mended when it is needed.
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds or starts the daemon and connects to it. `say` hears what takes longer than a moment.
+    pub(crate) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<(Link, Requests, Ready)> {
+        let (ready, new_key) = self.ensure(say).await?;
+        staging::stage(&ready, self.listen, records).await?;
         let transport = match ready.ssh.strip_prefix("unix:") {
             Some(path) => Transport::Unix(PathBuf::from(path)),
             None => Transport::Tcp(ready.ssh.clone()),
@@ -102,20 +143,29 @@ impl Local {
                 Ok((link, requests)) => return Ok((link, requests, ready)),
                 // The daemon reads its keys again a moment after it was told to.
                 Err(_) if new_key && begun.elapsed() < NEW_KEY => rt::sleep(LOOK).await,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let log = log(&self.home.local(self.listen));
+                    let hint = format!(
+                        "end it, and `up` starts another: kill {}; its log: {}",
+                        ready.pid,
+                        log.display()
+                    );
+                    return Err(error.hint(hint));
+                }
             }
         }
     }
 
     /// A daemon that answers, and whether our key was added to those it knows just now.
-    async fn ensure(&self) -> Result<(Ready, bool)> {
+    async fn ensure(&self, say: Say<'_>) -> Result<(Ready, bool)> {
         let directory = self.home.local(self.listen);
         private_directory(&directory).map_err(|why| trouble(&directory, &why))?;
-        let begun = Instant::now();
-        let _lock = self.lock(&directory, begun).await?;
+        let mut waiting = Waiting::new(say);
+        let _lock = self.lock(&directory, &mut waiting).await?;
         let new_key = self.authorize(&directory).map_err(|why| trouble(&directory, &why))?;
+        let mut silent = 0;
         loop {
-            match answering(&directory).await {
+            match found::look(&self.home, &directory).await {
                 Found::Serving(ready) => {
                     self.understood(&ready)?;
                     if new_key && let Some(daemon) = Process::of(ready.pid) {
@@ -123,18 +173,57 @@ impl Local {
                     }
                     return Ok((ready, new_key));
                 }
-                Found::Nobody => return Ok((self.start(&directory).await?, false)),
-                Found::Ending if begun.elapsed() >= PATIENCE => {
-                    let what = format!("the local bastion on {} is ending and does not end", self.listen);
-                    return Err(Error::new(Exit::Unreachable, what).hint(format!("its log: {}", log(&directory).display())));
+                Found::Nobody => return Ok((self.start(&directory, &mut waiting).await?, false)),
+                Found::Busy(_) if waiting.time_is_left() => {
+                    waiting.tell(&format!("waiting for the local bastion on {} to end", self.listen));
+                    rt::sleep(LOOK).await;
                 }
-                Found::Ending => rt::sleep(LOOK).await,
+                Found::Silent(..) if silent < MAX_SILENT => {
+                    silent += 1;
+                    waiting.tell(&format!("waiting for the local bastion on {} to answer", self.listen));
+                }
+                Found::Busy(daemon) => self.replace(&daemon, "it is ending and does not end", say).await?,
+                Found::Useless(daemon, why) | Found::Silent(daemon, why) => self.replace(&daemon, &why, say).await?,
             }
         }
     }
 
+    /// Ends a daemon that is of no use, so that another can start.
+    async fn replace(&self, daemon: &Process, why: &str, say: Say<'_>) -> Result<()> {
+        say(format!(
+            "the local bastion on {} (process {}) cannot be used: {why}; ending it and starting another",
+            self.listen, daemon.pid
+        ));
+        found::end(daemon).await;
+        if !daemon.lives() {
+            return Ok(());
+        }
+        let what = format!("the local bastion on {} (process {}) cannot be used", self.listen, daemon.pid);
+        let error = Error::new(Exit::Unreachable, what).because(format_args!("{why}; and it does not end"));
+        Err(error.hint(format!("end it: kill -9 {}", daemon.pid)))
+    }
+
+    /// An address that something else has is found, and named.
+    async fn listen_is_free(&self) -> Result<()> {
+        let port = self.listen.port();
+        // The system chooses one.
+        if port == 0 {
+            return Ok(());
+        }
+        let Some(taken) = rt::unblock(move || port::taken(port)).await else {
+            return Ok(());
+        };
+        let by = taken
+            .by
+            .unwrap_or_else(|| "a process that the system does not name".to_owned());
+        let what = format!("{} is taken, so the local bastion cannot listen there", self.listen);
+        Err(Error::new(Exit::Conflict, what)
+            .because(format_args!("{by} holds it"))
+            .hint("end it, or choose another address in ephemwork.toml: [tunnel] listen = \"127.0.0.1:7071\""))
+    }
+
     /// One starter at a time; the lock goes with the process that has it.
-    async fn lock(&self, directory: &Path, begun: Instant) -> Result<File> {
+    async fn lock(&self, directory: &Path, waiting: &mut Waiting<'_>) -> Result<File> {
         let path = directory.join("start.lock");
         let file = OpenOptions::new()
             .create(true)
@@ -146,7 +235,10 @@ impl Local {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => rt::sleep(LOOK).await,
+                Err(TryLockError::WouldBlock) if waiting.time_is_left() => {
+                    waiting.tell("waiting for another ephemwork that starts the local bastion");
+                    rt::sleep(LOOK).await;
+                }
                 Err(why) => return Err(trouble(&path, &why)),
             }
         }
@@ -185,38 +277,20 @@ impl Local {
             .hint(format!("end it and try again; `up` starts the right one: kill {}", ready.pid)))
     }
 
-    async fn start(&self, directory: &Path) -> Result<Ready> {
-        let failed = |why: String| {
-            Error::new(
-                Exit::Unreachable,
-                format!("the local bastion on {} does not start", self.listen),
-            )
-            .because(why)
-        };
-        if self.listen.port() != 0
-            && let Some(taken) = rt::unblock({
-                let port = self.listen.port();
-                move || port::taken(port)
-            })
-            .await
-        {
-            let by = taken
-                .by
-                .unwrap_or_else(|| "a process that the system does not name".to_owned());
-            return Err(Error::new(
-                Exit::Conflict,
-                format!("{} is taken, so the local bastion cannot listen there", self.listen),
-            )
-            .because(format_args!("{by} holds it"))
-            .hint("end it, or choose another address in ephemwork.toml: [tunnel] listen = \"127.0.0.1:7071\""));
-        }
-        std::fs::remove_file(directory.join("ready.json")).ok();
+    async fn start(&self, directory: &Path, waiting: &mut Waiting<'_>) -> Result<Ready> {
         let log = log(directory);
+        let failed = |why: String| {
+            let what = format!("the local bastion on {} does not start", self.listen);
+            let hint = format!("its log: {}; what it keeps: {}", log.display(), directory.display());
+            Error::new(Exit::Unreachable, what).because(why).hint(hint)
+        };
+        self.listen_is_free().await?;
+        std::fs::remove_file(directory.join("ready.json")).ok();
         let begins = std::fs::metadata(&log).map_or(0, |found| found.len());
         let mut daemon = self.spawn(directory, &log, begins).map_err(|why| failed(why.to_string()))?;
         let begun = Instant::now();
         loop {
-            if let Found::Serving(ready) = answering(directory).await
+            if let Some(ready) = serving(directory).await
                 && ready.pid == daemon.id()
             {
                 // Reaped when it ends before this process does.
@@ -234,6 +308,7 @@ impl Local {
                     last_words(&log, begins)
                 )));
             }
+            waiting.tell(&format!("waiting for the local bastion on {} to start", self.listen));
             rt::sleep(LOOK).await;
         }
     }
@@ -264,7 +339,12 @@ impl Local {
             .arg(directory.join("authorized_keys"))
             .args(["--exit-when-idle", &self.idle.as_secs().to_string()])
             .env_clear()
-            .envs(self.host.environment.iter().filter(|(name, _)| *name != "NOTIFY_SOCKET"))
+            .envs(
+                self.host
+                    .environment
+                    .iter()
+                    .filter(|(name, _)| !NOT_FOR_IT.iter().any(|not| name == not)),
+            )
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -272,55 +352,38 @@ impl Local {
             .process_group(0);
         command.spawn().map_err(|why| trouble(&self.host.executable, &why))
     }
+}
 
-    /// Tells the daemon where untagged requests go.
-    async fn stage(&self, ready: &Ready) -> Result<()> {
-        let url = self.staging.as_ref().map(ToString::to_string);
-        let body = serde_json::json!({ "staging_url": url });
-        let told = socket::call(&ready.control, Method::POST, "/v1/staging", Some(body)).await;
-        let why = match told {
-            Ok((status, _)) if status.is_success() => return Ok(()),
-            Ok((status, body)) => format!("it answered {status}: {}", String::from_utf8_lossy(&body)),
-            Err(why) => why,
-        };
-        Err(Error::new(Exit::Unreachable, "the local bastion does not take tunnel.staging_url").because(why))
+/// Who hears what takes longer than a moment.
+pub(crate) type Say<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+/// A wait that is told every second.
+struct Waiting<'a> {
+    say: Say<'a>,
+    begun: Instant,
+    told: Duration,
+}
+
+impl Waiting<'_> {
+    fn new(say: Say<'_>) -> Waiting<'_> {
+        Waiting {
+            say,
+            begun: Instant::now(),
+            told: Duration::ZERO,
+        }
     }
-}
 
-enum Found {
-    Serving(Ready),
-    /// It was told to end and still runs.
-    Ending,
-    Nobody,
-}
-
-/// The daemon of a state directory, if it answers.
-pub(crate) async fn serving(directory: &Path) -> Option<Ready> {
-    match answering(directory).await {
-        Found::Serving(ready) => Some(ready),
-        Found::Ending | Found::Nobody => None,
+    fn time_is_left(&self) -> bool {
+        self.begun.elapsed() < PATIENCE
     }
-}
 
-async fn answering(directory: &Path) -> Found {
-    let text = std::fs::read_to_string(directory.join("ready.json")).unwrap_or_default();
-    let Ok(ready) = serde_json::from_str::<Ready>(&text) else {
-        return Found::Nobody;
-    };
-    let pid = ready.pid;
-    match socket::call(&ready.control, Method::GET, "/v1/health", None).await {
-        Ok((status, body)) if status.is_success() => match serde_json::from_slice::<Health>(&body) {
-            Ok(health) if health.status == "draining" => Found::Ending,
-            _ => Found::Serving(ready),
-        },
-        // Else the file of a daemon that was killed, or of one whose number another process has.
-        _ if rt::unblock(move || is_bastiond(pid)).await => Found::Ending,
-        _ => Found::Nobody,
+    fn tell(&mut self, what: &str) {
+        let so_far = self.begun.elapsed();
+        if so_far >= self.told + PROGRESS {
+            self.told = so_far;
+            (self.say)(format!("{what}, {} s", so_far.as_secs()));
+        }
     }
-}
-
-fn is_bastiond(pid: u32) -> bool {
-    Process::of(pid).is_some() && system::command_line(pid).is_some_and(|line| line.contains("bastiond"))
 }
 
 fn log(directory: &Path) -> PathBuf {
@@ -344,46 +407,4 @@ fn trouble(path: &Path, why: &dyn std::fmt::Display) -> Error {
     Error::new(Exit::Config, format!("{} cannot be used", path.display()))
         .because(why)
         .hint("another place for ephemwork's state: export EPHEMWORK_HOME=/some/directory")
-}
-
-/// The laptop's own key; made when there is none.
-fn laptop_key(home: &Home) -> Result<ClientKey> {
-    let path = home.key();
-    loop {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                return ClientKey::from_openssh(&text).map_err(|why| {
-                    Error::new(Exit::Config, format!("{} is not a key", path.display()))
-                        .because(why)
-                        .hint(format!("a new one is made when it is gone: rm {}", path.display()))
-                });
-            }
-            Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(trouble(&path, &why)),
-            Err(_) => {}
-        }
-        let (_, private, public) = ClientKey::generate()?;
-        let own = path.with_extension(format!("{}.new", std::process::id()));
-        write_private(&own, &private).map_err(|why| trouble(&own, &why))?;
-        // A link does not replace: of two that make a key at once the first counts for both.
-        let linked = std::fs::hard_link(&own, &path);
-        std::fs::remove_file(&own).ok();
-        match linked {
-            Ok(()) => write_private(&path.with_extension("pub"), &format!("{public}\n")).map_err(|why| trouble(&path, &why))?,
-            Err(why) if why.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(why) => return Err(trouble(&path, &why)),
-        }
-    }
-}
-
-/// Replaces a file as a whole; only its owner may read it.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let new = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(&new, path)
 }

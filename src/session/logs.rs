@@ -6,6 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::home::{Home, hash, private_directory};
+use crate::config;
+use crate::name::Service;
+
 /// The size at which a log moves to `.1` and a new one begins, in bytes: hours of a chatty dev server, and no full disk.
 const MAX_LOG: u64 = 10 * 1024 * 1024;
 
@@ -39,6 +43,81 @@ impl Log {
             *guard = open(&self.path);
         }
     }
+}
+
+/// The logs of one project: two may have services of one name.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// Of the project with this ephemwork.toml: named by its directory and a short hash of the whole path.
+    pub(crate) fn of(home: &Home, file: &Path) -> Place {
+        let directory = file.parent().unwrap_or(file);
+        let real = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        let number = hash(real.as_os_str().as_encoded_bytes()) as u32;
+        let name = format!("{}-{number:08x}", config::project_name_of(&real));
+        Place {
+            directory: home.logs().join(name),
+        }
+    }
+
+    /// Every project's.
+    pub(crate) fn all(home: &Home) -> Vec<Place> {
+        let entries = std::fs::read_dir(home.logs()).into_iter().flatten().flatten();
+        let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        let mut found: Vec<Place> = directories.map(|directory| Place { directory }).collect();
+        found.sort_by(|a, b| a.directory.cmp(&b.directory));
+        found
+    }
+
+    /// Makes it, and notes whose it is.
+    pub(crate) fn make(&self, file: &Path) -> std::io::Result<()> {
+        private_directory(&self.directory)?;
+        let project = file.parent().unwrap_or(file);
+        std::fs::write(self.directory.join(PROJECT), project.as_os_str().as_encoded_bytes())
+    }
+
+    /// A service's output.
+    pub(crate) fn service(&self, service: &Service) -> PathBuf {
+        self.directory.join(format!("{service}.log"))
+    }
+
+    /// What a detached `up` prints. A service's log ends in `.log`, so no service can have this name.
+    pub(crate) fn detached(&self) -> PathBuf {
+        self.directory.join("up.detached")
+    }
+
+    /// The services that have a log.
+    pub(crate) fn services(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let name = |entry: std::fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned());
+        let mut names: Vec<String> = entries.filter_map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// The project's directory, for people.
+    pub(crate) fn project(&self) -> String {
+        let noted = std::fs::read(self.directory.join(PROJECT)).unwrap_or_default();
+        match noted.is_empty() {
+            true => self.directory.display().to_string(),
+            false => String::from_utf8_lossy(&noted).into_owned(),
+        }
+    }
+}
+
+/// The file that says whose logs these are.
+const PROJECT: &str = "project";
+
+/// A log that begins anew; what was there is kept as the one before.
+pub(crate) fn anew(path: &Path) -> std::io::Result<File> {
+    match std::fs::rename(path, old(path)) {
+        Err(why) if why.kind() != std::io::ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 /// Where a full log goes.

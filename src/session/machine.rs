@@ -48,6 +48,7 @@ struct Work {
     phase: Phase,
     group: Group,
     claim: Claim,
+    daemons: Daemons,
     /// Failures in a row.
     failures: u32,
     /// When it must answer for the first time.
@@ -83,12 +84,28 @@ enum Group {
     Stopping,
 }
 
+/// What left the groups of bootstrap and build, and stays as long as the service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Daemons {
+    None,
+    /// There may be some.
+    Possible,
+    Ending,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Claim {
     None,
     Asked,
     Held,
     Releasing,
+}
+
+impl Work {
+    /// Whether anything of it is still to end.
+    fn left(&self) -> bool {
+        self.group != Group::None || self.claim != Claim::None || self.daemons != Daemons::None
+    }
 }
 
 impl Machine {
@@ -98,6 +115,7 @@ impl Machine {
             phase: Phase::Waiting,
             group: Group::None,
             claim: Claim::None,
+            daemons: Daemons::None,
             failures: 0,
             deadline: None,
         };
@@ -126,6 +144,7 @@ impl Machine {
             }
             Event::Exited(index, status) => self.exited(index, status, now),
             Event::Gone(index) => self.gone(index, now),
+            Event::Cleared(index) => self.works[index].daemons = Daemons::None,
             Event::Unhealthy(index, why) => {
                 if let Phase::Starting { last, .. } = &mut self.works[index].phase {
                     *last = why;
@@ -178,8 +197,8 @@ impl Machine {
             Phase::Healthy { .. } if self.ready => "reconnecting",
             Phase::Healthy { .. } => "connecting",
             Phase::Backoff { .. } => "restarting",
-            Phase::Ended if work.group == Group::None && work.claim == Claim::None => "stopped",
-            Phase::Ended => "stopping",
+            Phase::Ended if work.left() => "stopping",
+            Phase::Ended => "stopped",
         }
     }
 
@@ -205,6 +224,9 @@ impl Machine {
     fn spawn(&mut self, index: Index, stage: Stage) {
         let work = &mut self.works[index];
         work.group = Group::Running(stage);
+        if stage != Stage::Run {
+            work.daemons = Daemons::Possible;
+        }
         let note = Note::Stage(work.job.tag.service.clone(), stage);
         self.tell(note);
         self.actions.push(Action::Spawn(index, stage));
@@ -244,8 +266,8 @@ impl Machine {
         }
         self.tell(Note::Exited(service.clone(), stage, status, None));
         let what = match stage {
-            Stage::Run => format!("service {service} ended with {status}"),
-            _ => format!("{} of service {service} failed with {status}", stage.key()),
+            Stage::Run => format!("service {service} {}", status.after("ended")),
+            _ => format!("{} of service {service} {}", stage.key(), status.after("failed")),
         };
         let hint = match stage {
             Stage::Run if status.success() => {
@@ -422,7 +444,9 @@ impl Machine {
     fn end_now(&mut self, outcome: Outcome) {
         for (index, work) in self.works.iter_mut().enumerate() {
             work.claim = Claim::None;
-            if std::mem::replace(&mut work.group, Group::None) != Group::None {
+            let group = std::mem::replace(&mut work.group, Group::None);
+            let daemons = std::mem::replace(&mut work.daemons, Daemons::None);
+            if group != Group::None || daemons != Daemons::None {
                 self.actions.push(Action::Kill(index));
             }
         }
@@ -432,8 +456,13 @@ impl Machine {
     }
 
     fn finish(&mut self) {
-        let left = |work: &Work| work.group != Group::None || work.claim != Claim::None;
-        if self.ending.is_none() || self.works.iter().any(left) {
+        for (index, work) in self.works.iter_mut().enumerate() {
+            if work.phase == Phase::Ended && work.group == Group::None && work.daemons == Daemons::Possible {
+                work.daemons = Daemons::Ending;
+                self.actions.push(Action::Clear(index));
+            }
+        }
+        if self.ending.is_none() || self.works.iter().any(Work::left) {
             return;
         }
         self.ended = true;

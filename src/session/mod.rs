@@ -4,6 +4,8 @@
 
 pub(crate) mod control;
 mod dotenv;
+mod entry;
+mod happened;
 mod health;
 pub(crate) mod home;
 pub(crate) mod identity;
@@ -12,6 +14,7 @@ mod lines;
 pub(crate) mod local;
 pub(crate) mod logs;
 mod machine;
+pub(crate) mod mark;
 pub(crate) mod note;
 pub(crate) mod orphans;
 pub(crate) mod plan;
@@ -26,26 +29,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use smol::channel::{Receiver, Sender};
+use smol::channel::Receiver;
 
 pub(crate) use lane::Takeover;
 pub(crate) use machine::{Outcome, Restart};
 
 use crate::config;
-use crate::error::{Error, Exit, Result};
+use crate::error::Result;
 use crate::name::Service;
 use crate::rt::{self, Signal, Signals};
 use control::{Asked, ServiceStatus, Status};
+use happened::Happened;
 use lane::{Ask, Lane, Way};
 use machine::{Action, Event, Index, Job, Machine};
+use mark::{Marks, Part};
 use note::Note;
-use plan::{Plan, Planned, Runner};
-use records::{Records, Up};
-use service::{Course, Order, Running};
-use system::Process;
+use plan::{Plan, Planned};
+use records::Records;
+use service::{Order, Reach, Running};
 
 /// How long goodbyes to the bastion may take at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How many questions of `status` and `down` wait for the loop; further ones wait in their connections.
+const ASKED: usize = 16;
 
 /// What a person is told while an `up` runs.
 #[derive(Clone, Debug)]
@@ -92,10 +99,11 @@ struct Session {
     way: Arc<Way>,
     begun: Instant,
     since: u64,
-    happened: (Sender<Event>, Receiver<Event>),
+    happened: Happened,
     asked: Receiver<Asked>,
     socket: std::path::PathBuf,
     _control: rt::Task<()>,
+    marks: Vec<Marks>,
     running: BTreeMap<Index, Running>,
     /// Whose run command was started before; what still holds the port of these may be their own.
     started: BTreeSet<Index>,
@@ -106,42 +114,26 @@ struct Session {
 /// Cleans up after others, looks whether there is room, and makes the control socket.
 async fn begin(plan: Plan, show: Show) -> Result<Session> {
     let records = Records::of(&plan.home);
-    for service in orphans::sweep(&records).await? {
-        let text = format!("ended what an earlier up had left running of {service}");
+    let swept = orphans::sweep(&records, &plan.home).await?;
+    let ended = |service| format!("ended what an earlier up had left running of {service}");
+    for text in swept.warnings.into_iter().chain(swept.ended.into_iter().map(ended)) {
         show(Said::Note(Note::Warning(text)));
     }
-    not_up_yet(&records, &plan).await?;
-    if plan.choices.runner == Runner::Us {
-        for planned in &plan.services {
-            port_is_free(planned).await?;
-        }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (socket, listener) = entry::enter(&records, &plan, since).await?;
+    if let Some(text) = plan.local.staging_taken(&records).await? {
+        show(Said::Note(Note::Warning(text)));
     }
-    let own = Process::own();
-    let socket = plan
-        .home
-        .socket(plan.home.root().join("run").join(format!("{}.sock", own.pid)))?;
-    // Another process had this number once.
-    std::fs::remove_file(&socket).ok();
-    let listener = rt::UnixListener::bind(&socket).map_err(|why| {
-        Error::new(
-            Exit::Config,
-            format!("the control socket {} cannot be made", socket.display()),
-        )
-        .because(why)
-    })?;
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
-    let texts = tags.iter().map(ToString::to_string).collect();
-    records
-        .add_up(&Up {
-            process: own,
-            socket: socket.clone(),
-            tags: texts,
-        })
-        .await?;
-    let (ask, asked) = smol::channel::bounded(16);
+    // A log that cannot be written costs no more than itself.
+    if let Err(why) = plan.logs.make(&plan.config.file) {
+        show(Said::Note(Note::Warning(format!("nothing is logged: {why}"))));
+    }
+    let (ask, asked) = smol::channel::bounded(ASKED);
     let way = Way {
         local: plan.local.clone(),
         records: records.clone(),
+        show: show.clone(),
         machine: identity::machine(),
         tags,
         routes: plan.services.iter().map(route).collect(),
@@ -160,60 +152,22 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         records,
         way: Arc::new(way),
         begun: Instant::now(),
-        since: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-        happened: smol::channel::unbounded(),
+        since,
+        happened: Happened::new(),
         asked,
         socket,
         _control: rt::spawn(control::serve(listener, ask)),
+        marks: plan
+            .services
+            .iter()
+            .map(|planned| Marks::new(&plan.home, &planned.tag.service))
+            .collect(),
         running: BTreeMap::new(),
         started: BTreeSet::new(),
         watched: BTreeMap::new(),
         lanes: BTreeMap::new(),
         plan,
     })
-}
-
-async fn not_up_yet(records: &Records, plan: &Plan) -> Result<()> {
-    for (up, status) in control::running(records).await? {
-        let serves = |planned: &&Planned| {
-            let tag = planned.tag.to_string();
-            status
-                .services
-                .iter()
-                .any(|service| service.tag == tag && service.state != "stopped")
-        };
-        let twice = plan.services.iter().find(serves);
-        // Also with a takeover: that is for another machine. Two of this one share their token, and would displace each other for ever.
-        if let Some(planned) = twice {
-            let service = &planned.tag.service;
-            return Err(Error::new(Exit::Conflict, format!("{} is up already", planned.tag))
-                .because(format_args!("process {} of this machine serves it", up.process.pid))
-                .hint(format!("end that one: ephemwork down {service}")));
-        }
-    }
-    Ok(())
-}
-
-async fn port_is_free(planned: &Planned) -> Result<()> {
-    let port = planned.config.port;
-    match rt::unblock(move || port::taken(port)).await {
-        Some(taken) => Err(port_taken(planned, taken)),
-        None => Ok(()),
-    }
-}
-
-fn port_taken(planned: &Planned, taken: port::Taken) -> Error {
-    let (service, port) = (&planned.tag.service, planned.config.port);
-    let by = taken
-        .by
-        .unwrap_or_else(|| "a process that the system does not name".to_owned());
-    Error::new(Exit::Conflict, format!("port {port} of service {service} is taken"))
-        .because(format_args!("{by} holds it"))
-        .hint(format!(
-            "end it; or, if it is the service itself: ephemwork up {service} --no-run"
-        ))
 }
 
 fn route(planned: &Planned) -> serve::Upstream {
@@ -224,6 +178,11 @@ fn route(planned: &Planned) -> serve::Upstream {
     serve::Upstream {
         port: planned.config.port,
         protocol,
+        host: match &planned.config.host_header {
+            config::HostHeader::Keep => None,
+            config::HostHeader::Local => Some(format!("localhost:{}", planned.config.port)),
+            config::HostHeader::Value(host) => Some(host.clone()),
+        },
     }
 }
 
@@ -246,10 +205,7 @@ impl Session {
         loop {
             let heard = {
                 let signal = async { Heard::Signal(signals.next().await) };
-                let happened = async {
-                    // The session holds a sender itself, so the queue never ends.
-                    self.happened.1.recv().await.map_or(Heard::Time, Heard::Happened)
-                };
+                let happened = async { Heard::Happened(self.happened.next().await) };
                 let asked = async { self.asked.recv().await.map_or(Heard::Time, Heard::Asked) };
                 let time = async {
                     match self.machine.deadline() {
@@ -290,21 +246,27 @@ impl Session {
         (names.is_empty() || !found.is_empty()).then_some(found)
     }
 
-    fn teller(&self) -> impl Fn(Event) + Send + Sync + 'static {
-        let happened = self.happened.0.clone();
-        // Closed when the loop has ended, which needs to hear nothing more.
-        move |event| drop(happened.try_send(event))
-    }
-
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn(index, stage) => self.spawn(index, stage),
             Action::Stop(index) => self.running.get(&index).into_iter().for_each(Running::stop),
-            Action::Kill(index) => self.running.get(&index).into_iter().for_each(Running::kill),
+            Action::Kill(index) => {
+                self.running.get(&index).into_iter().for_each(Running::kill);
+                self.daemons(index).kill();
+            }
+            Action::Clear(index) => {
+                let (daemons, patience) = (self.daemons(index), self.plan.services[index].config.stop_timeout);
+                let teller = self.happened.teller();
+                rt::spawn(async move {
+                    daemons.end(None, patience).await;
+                    teller.tell(Event::Cleared(index)).await;
+                })
+                .detach();
+            }
             Action::Watch(index) => self.watch(index),
             Action::Unwatch(index) => drop(self.watched.remove(&index)),
             Action::Connect(link) => {
-                let lane = Lane::open(self.way.clone(), link, self.teller());
+                let lane = Lane::open(self.way.clone(), link, self.happened.teller());
                 self.lanes.insert(link, lane);
             }
             Action::Claim(link, index) => {
@@ -324,6 +286,14 @@ impl Session {
         }
     }
 
+    /// What left the groups of bootstrap and build.
+    fn daemons(&self, index: Index) -> Reach {
+        Reach {
+            group: None,
+            mark: Some(self.marks[index].value(Part::Prepare)),
+        }
+    }
+
     fn ask(&self, link: u64, ask: Ask) {
         if let Some(lane) = self.lanes.get(&link) {
             lane.ask(ask);
@@ -337,29 +307,24 @@ impl Session {
             && self.started.insert(index)
             && let Some(taken) = port::taken(planned.config.port)
         {
-            let error = port_taken(planned, taken);
-            return self.teller()(Event::SpawnFailed(index, error));
+            let error = entry::port_taken(planned, taken);
+            return self.happened.push(Event::SpawnFailed(index, error));
         }
         let order = Order {
+            index,
             service: planned.tag.service.clone(),
             stage,
             shell: planned.command(stage).to_owned(),
             directory: planned.config.working_directory.clone(),
             environment: planned.environment.clone(),
             stop_timeout: planned.config.stop_timeout,
+            marks: self.marks[index].clone(),
         };
-        let log = logs::Log::append(self.plan.home.log(&planned.tag.service));
-        let teller = self.teller();
-        let tell = move |course| {
-            teller(match course {
-                Course::Failed(error) => Event::SpawnFailed(index, error),
-                Course::Exited(status) => Event::Exited(index, status),
-                Course::Gone => Event::Gone(index),
-            });
-        };
-        match service::start(order, self.records.clone(), log, self.show.clone(), tell) {
+        let log = logs::Log::append(self.plan.logs.service(&planned.tag.service));
+        let teller = self.happened.teller();
+        match service::start(order, self.records.clone(), log, self.show.clone(), teller) {
             Ok(running) => drop(self.running.insert(index, running)),
-            Err(error) => self.teller()(Event::SpawnFailed(index, error)),
+            Err(error) => self.happened.push(Event::SpawnFailed(index, error)),
         }
     }
 
@@ -370,12 +335,8 @@ impl Session {
             path: config.health_check_path.clone(),
             protocol: config.protocol,
         };
-        let (tell, healthy) = (self.teller(), self.teller());
-        let task = rt::spawn(async move {
-            health::wait(check, |why| tell(Event::Unhealthy(index, why))).await;
-            healthy(Event::Healthy(index));
-        });
-        self.watched.insert(index, task);
+        let teller = self.happened.teller();
+        self.watched.insert(index, rt::spawn(health::wait(check, index, teller)));
     }
 
     fn edge(&self) -> Option<String> {
@@ -402,6 +363,7 @@ impl Session {
             user: self.plan.user.to_string(),
             file: self.plan.config.file.clone(),
             url: self.edge(),
+            staging_url: self.plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
             since: self.since,
             services: services.collect(),
         }
@@ -409,6 +371,7 @@ impl Session {
 
     /// Leaves nothing: whatever still runs is killed by being dropped.
     async fn end(mut self) {
+        self.happened.close();
         self.running.clear();
         self.watched.clear();
         let lanes = std::mem::take(&mut self.lanes);
@@ -421,6 +384,10 @@ impl Session {
         if let Err(why) = self.records.remove_up(std::process::id()).await {
             // The next sweep finds that nobody lives there.
             tracing::debug!("{why}");
+        }
+        rt::timeout(GOODBYE, self.plan.local.stage_for_others(&self.records)).await;
+        for text in self.records.warnings() {
+            (self.show)(Said::Note(Note::Warning(text)));
         }
         std::fs::remove_file(&self.socket).ok();
     }

@@ -1,6 +1,5 @@
 //! What a running `up` has to tell a person, as data; `cli::say` makes sentences of it.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::name::Service;
@@ -56,6 +55,8 @@ pub(crate) enum Note {
     Down(Service),
     /// Everything ends.
     Stopping,
+    /// What the way to the bastion waits for, or mends.
+    Waits(String),
     /// Something that went wrong without consequence.
     Warning(String),
 }
@@ -76,15 +77,14 @@ impl Status {
     pub(crate) fn success(self) -> bool {
         self == Status::Code(0)
     }
-}
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// How it ended, behind the name of what did: `ended with exit status 1`, `was killed by signal 9 (SIGKILL)`.
+    pub(crate) fn after(self, verb: &str) -> String {
         match self {
-            Status::Code(code) => write!(f, "exit status {code}"),
-            Status::Signal(number) => match signal_name(*number) {
-                Some(name) => write!(f, "killed by signal {number} ({name})"),
-                None => write!(f, "killed by signal {number}"),
+            Status::Code(code) => format!("{verb} with exit status {code}"),
+            Status::Signal(number) => match signal_name(number) {
+                Some(name) => format!("was killed by signal {number} ({name})"),
+                None => format!("was killed by signal {number}"),
             },
         }
     }

@@ -8,6 +8,7 @@ use super::dotenv;
 use super::home::Home;
 use super::lane::Takeover;
 use super::local::Local;
+use super::logs::Place;
 use super::machine::Restart;
 use super::note::Stage;
 use crate::config::{self, Config, ServiceConfig, TunnelKind};
@@ -40,6 +41,7 @@ pub(crate) struct Choices {
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) home: Home,
+    pub(crate) logs: Place,
     pub(crate) user: User,
     pub(crate) services: Vec<Planned>,
     pub(crate) choices: Choices,
@@ -59,7 +61,7 @@ pub(crate) struct Planned {
 
 impl Plan {
     pub(crate) fn make(host: &Host, home: &Home, config: Config, user: User, names: &[String], choices: Choices) -> Result<Plan> {
-        if let TunnelKind::Ec2 { .. } = config.tunnel.kind {
+        if let TunnelKind::Ec2 = config.tunnel.kind {
             return Err(Error::new(
                 Exit::Config,
                 "[tunnel] type = \"ec2\" needs a transport that this version does not have yet",
@@ -73,6 +75,7 @@ impl Plan {
         }
         let local = Local::new(host, home, &user, config.tunnel.listen, config.tunnel.staging_url.clone())?;
         Ok(Plan {
+            logs: Place::of(home, &config.file),
             config,
             home: home.clone(),
             user,
@@ -102,7 +105,12 @@ fn chosen(config: &Config, names: &[String]) -> Result<Vec<Service>> {
             );
             return Err(match config::nearest(name, &all) {
                 Some(near) => error.because(listed).hint(format!("did you mean: ephemwork up {near}")),
-                None => error.because(listed),
+                None => {
+                    let first = all
+                        .first()
+                        .map_or("ephemwork init".to_owned(), |first| format!("ephemwork up {first}"));
+                    error.because(listed).hint(first)
+                }
             });
         };
         if !found.contains(&service) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
 use smol::channel::Sender;
@@ -28,6 +29,9 @@ use crate::tunnel::stream;
 use crate::tunnel::window::{self, Windows};
 use crate::upstream::Pool;
 
+/// What the client asked for, when Host says something else.
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(2);
 
@@ -40,13 +44,15 @@ pub enum Protocol {
     H2c,
 }
 
-/// Where a service listens on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a service listens on this machine, and how it is addressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The port, on 127.0.0.1 or ::1.
     pub port: u16,
     /// What it speaks.
     pub protocol: Protocol,
+    /// What its requests have in Host instead of what the client sent: development servers refuse names that they do not know.
+    pub host: Option<String>,
 }
 
 /// What happened to a service's requests.
@@ -224,7 +230,7 @@ async fn event(mut body: RecvStream, mut respond: SendResponse<Bytes>, events: S
 }
 
 /// Answers one request, whatever happens.
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
+async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
     let service = request
         .headers()
         .get(name::HEADER)
@@ -240,6 +246,9 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
         return;
     };
     target.requests.fetch_add(1, Ordering::Relaxed);
+    if let Some(host) = &target.upstream.host {
+        readdress(&mut request, host);
+    }
     let result = if request.method() == Method::CONNECT {
         target.upgrade(request, &mut respond).await
     } else {
@@ -255,6 +264,25 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     if let Failure::Service(_, why) | Failure::Midway(why) = failure {
         tracing::debug!("request failed: {why}");
         *target.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// Replaces Host, and keeps what was asked for in X-Forwarded-Host, as proxies do; one that is there already is the client's own.
+fn readdress(request: &mut Request<RecvStream>, host: &str) {
+    let asked = match request.headers().get(header::HOST) {
+        Some(asked) => Some(asked.clone()),
+        None => request
+            .uri()
+            .authority()
+            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
+    };
+    let headers = request.headers_mut();
+    if let (Some(asked), false) = (asked, headers.contains_key(FORWARDED_HOST)) {
+        headers.insert(FORWARDED_HOST, asked);
+    }
+    // It was checked when ephemwork.toml was read.
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(header::HOST, host);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The command waits at a gate (`read`) until its record is written, so that a group that runs is always one that the next
 //! `ephemwork` finds. Its input is a pipe that says nothing and ends with this process: dev servers that end with their
-//! input do so even after `kill -9` of ephemwork. What a command leaves behind in its group ends with it.
+//! input do so even after `kill -9` of ephemwork. What a command leaves behind in its group ends with it; what has left the
+//! group is found by its mark, and ends with `run_command`, or, if bootstrap or build started it, with the service.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,8 +18,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use smol::channel::{Receiver, Sender};
 
+use super::happened::Teller;
 use super::lines::Lines;
 use super::logs::Log;
+use super::machine::{Event, Index};
+use super::mark::{self, Marks, Part};
 use super::note::{Stage, Status};
 use super::records::{Group, Records};
 use super::system::{self, Process};
@@ -27,14 +31,14 @@ use crate::error::{Error, Exit, Result};
 use crate::name::Service;
 use crate::rt;
 
-/// The variable that marks everything of one group; its value is random.
-const MARK: &str = "EPHEMWORK_GROUP";
 /// Waits for the record, then becomes the command.
 const GATE: &str = r#"IFS= read -r go && exec /bin/sh -c "$1""#;
 /// How long what a command wrote before its end may take to be read; something else may hold the pipe for ever.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Between two looks at whether a group is gone.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same for what has left the group, which takes a look at every process of the system.
+const LOOK_FAR: Duration = Duration::from_millis(100);
 /// How long a killed group may take to be gone; the system needs milliseconds unless a disk or a debugger holds it.
 const KILLED: Duration = Duration::from_secs(3);
 /// The reader's buffer, in bytes.
@@ -42,27 +46,20 @@ const BUFFER: usize = 16 * 1024;
 
 /// What is to be started.
 pub(super) struct Order {
+    pub(super) index: Index,
     pub(super) service: Service,
     pub(super) stage: Stage,
     pub(super) shell: String,
     pub(super) directory: PathBuf,
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) stop_timeout: Duration,
-}
-
-/// What comes back.
-pub(super) enum Course {
-    /// The record could not be written; nothing runs.
-    Failed(Error),
-    /// The command itself ended.
-    Exited(Status),
-    /// Nothing of its group is left.
-    Gone,
+    pub(super) marks: Marks,
 }
 
 /// A group that runs, or did. Dropping it kills the group.
 pub(super) struct Running {
     group: u32,
+    reach: Reach,
     gone: Arc<AtomicBool>,
     stop: Sender<()>,
 }
@@ -82,7 +79,7 @@ impl Running {
     /// Ends it now.
     pub(super) fn kill(&self) {
         if !self.gone.load(Ordering::SeqCst) {
-            system::signal_group(self.group, Signal::KILL);
+            self.reach.kill();
         }
     }
 }
@@ -93,14 +90,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts a command; `tell` hears of its course.
-pub(super) fn start(
-    order: Order,
-    records: Records,
-    log: Log,
-    show: Show,
-    tell: impl Fn(Course) + Send + Sync + 'static,
-) -> Result<Running> {
+/// Starts a command. [`Event::SpawnFailed`] or [`Event::Exited`], and then [`Event::Gone`], come through `teller`.
+pub(super) fn start(order: Order, records: Records, log: Log, show: Show, teller: Teller) -> Result<Running> {
     let failed = |why: std::io::Error| {
         let what = format!("{} of service {} cannot be started", order.stage.key(), order.service);
         let missing = !order.directory.is_dir();
@@ -112,7 +103,7 @@ pub(super) fn start(
             false => error.because(why),
         }
     };
-    let mark = random_mark();
+    let mark = order.marks.value(Part::of(order.stage));
     let (reader, writer) = std::io::pipe().map_err(failed)?;
     let mut command = Command::new("/bin/sh");
     command
@@ -120,7 +111,7 @@ pub(super) fn start(
         .current_dir(&order.directory)
         .env_clear()
         .envs(&order.environment)
-        .env(MARK, &mark)
+        .env(mark::NAME, &mark)
         .stdin(std::process::Stdio::piped())
         .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer)
@@ -143,9 +134,15 @@ pub(super) fn start(
         },
         owner: Process::own(),
         service: order.service.to_string(),
-        mark: format!("{MARK}={mark}"),
+        mark: mark.clone(),
+    };
+    let reach = Reach {
+        group: Some(group),
+        mark: (order.stage == Stage::Run).then_some(mark),
     };
     let watch = Watch {
+        index: order.index,
+        reach: reach.clone(),
         records,
         record,
         output,
@@ -153,11 +150,101 @@ pub(super) fn start(
         stopped,
         timeout: order.stop_timeout,
     };
-    rt::spawn(watch.run(child, tell)).detach();
-    Ok(Running { group, gone, stop })
+    rt::spawn(watch.run(child, teller)).detach();
+    Ok(Running {
+        group,
+        reach,
+        gone,
+        stop,
+    })
+}
+
+/// What is to be ended together.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// A process group.
+    pub(super) group: Option<u32>,
+    /// A mark, wherever its carriers are.
+    pub(super) mark: Option<String>,
+}
+
+impl Reach {
+    /// The processes outside of the group.
+    fn far(&self) -> Vec<Process> {
+        let carriers = self.mark.as_deref().map(mark::carriers).unwrap_or_default();
+        let far = carriers.into_iter().filter(|carrier| Some(carrier.group) != self.group);
+        far.map(|carrier| carrier.process).collect()
+    }
+
+    /// Ends it now. Blocks for some milliseconds.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Each process gets it once: for some a second TERM means to hurry.
+    fn signal(&self, signal: Signal) {
+        let far = self.far();
+        if let Some(group) = self.group {
+            system::signal_group(group, signal);
+        }
+        far.iter().for_each(|process| process.signal(signal));
+    }
+
+    async fn signalled(&self, signal: Signal) {
+        let reach = self.clone();
+        rt::unblock(move || reach.signal(signal)).await;
+    }
+
+    /// How long until the next look; `None` when nothing is left.
+    async fn left(&self) -> Option<Duration> {
+        let reach = self.clone();
+        rt::unblock(move || match reach.group {
+            Some(group) if system::group_lives(group) => Some(LOOK),
+            _ => (!reach.far().is_empty()).then_some(LOOK_FAR),
+        })
+        .await
+    }
+
+    /// Whether nothing was left by then.
+    async fn gone(&self, until: Instant) -> bool {
+        while let Some(pause) = self.left().await {
+            if Instant::now() >= until {
+                return false;
+            }
+            rt::sleep(pause).await;
+        }
+        true
+    }
+
+    /// Asks it to end unless that was done already (`kill_at`), and makes it end.
+    pub(super) async fn end(&self, kill_at: Option<Instant>, patience: Duration) {
+        if self.left().await.is_none() {
+            return;
+        }
+        let kill_at = match kill_at {
+            Some(at) => at,
+            None => {
+                self.signalled(Signal::TERM).await;
+                Instant::now() + patience
+            }
+        };
+        if self.gone(kill_at).await {
+            return;
+        }
+        let give_up = Instant::now() + KILLED;
+        // What forks while it is killed is met in the next round.
+        while Instant::now() < give_up {
+            self.signalled(Signal::KILL).await;
+            if self.gone(Instant::now() + LOOK_FAR).await {
+                return;
+            }
+        }
+    }
 }
 
 struct Watch {
+    index: Index,
+    reach: Reach,
     records: Records,
     record: Group,
     output: Output,
@@ -167,8 +254,8 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, mut child: Child, tell: impl Fn(Course)) {
-        let group = child.id();
+    async fn run(mut self, mut child: Child, teller: Teller) {
+        let (index, group) = (self.index, child.id());
         let born = rt::unblock(move || Process::of(group)).await;
         self.record.leader = born.unwrap_or(self.record.leader);
         let input = child.stdin.take();
@@ -192,7 +279,7 @@ impl Watch {
         let kill_at = match ended {
             Some(_) => None,
             None => {
-                system::signal_group(group, Signal::TERM);
+                self.reach.signalled(Signal::TERM).await;
                 Some(Instant::now() + self.timeout)
             }
         };
@@ -206,7 +293,7 @@ impl Watch {
                 match patient.await {
                     Some(status) => status,
                     None => {
-                        system::signal_group(group, Signal::KILL);
+                        self.reach.signalled(Signal::KILL).await;
                         exit.await
                     }
                 }
@@ -215,45 +302,18 @@ impl Watch {
         };
         self.output.last_words().await;
         match written {
-            Ok(()) => tell(Course::Exited(status_of(status))),
-            Err(why) => tell(Course::Failed(why)),
+            Ok(()) => teller.tell(Event::Exited(index, status_of(status))).await,
+            Err(why) => teller.tell(Event::SpawnFailed(index, why)).await,
         }
-        self.end_leftovers(group, kill_at).await;
+        self.reach.end(kill_at, self.timeout).await;
         self.gone.store(true, Ordering::SeqCst);
         drop(input);
         if let Err(why) = self.records.remove_group(group).await {
             // The next sweep finds nobody of this birth and forgets it.
             tracing::debug!("{why}");
         }
-        tell(Course::Gone);
+        teller.tell(Event::Gone(index)).await;
     }
-
-    /// Ends what the command left behind.
-    async fn end_leftovers(&self, group: u32, kill_at: Option<Instant>) {
-        if !rt::unblock(move || system::group_lives(group)).await {
-            return;
-        }
-        let kill_at = kill_at.unwrap_or_else(|| {
-            system::signal_group(group, Signal::TERM);
-            Instant::now() + self.timeout
-        });
-        if wait_gone(group, kill_at).await {
-            return;
-        }
-        system::signal_group(group, Signal::KILL);
-        wait_gone(group, Instant::now() + KILLED).await;
-    }
-}
-
-/// Whether a group was gone by then.
-pub(super) async fn wait_gone(group: u32, until: Instant) -> bool {
-    while rt::unblock(move || system::group_lives(group)).await {
-        if Instant::now() >= until {
-            return false;
-        }
-        rt::sleep(LOOK).await;
-    }
-    true
 }
 
 fn status_of(status: std::io::Result<ExitStatus>) -> Status {
@@ -266,15 +326,6 @@ fn status_of(status: std::io::Result<ExitStatus>) -> Status {
         // Nobody else waits for our children; the system has lost it.
         Err(_) => Status::Code(-1),
     }
-}
-
-fn random_mark() -> String {
-    let mut bytes = [0u8; 12];
-    // Without randomness the process number still tells groups apart well enough.
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes[..4].copy_from_slice(&std::process::id().to_le_bytes());
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A command's output on its way to a person.

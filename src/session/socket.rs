@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use crate::rt;
 
 /// How long a call may take: both ends are on this machine.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer, in bytes: some thousand sessions.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 

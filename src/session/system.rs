@@ -119,18 +119,85 @@ fn parse_stat(stat: &str) -> Option<(char, u32, u64)> {
     ))
 }
 
-/// Whether a process was started with this `NAME=value` in its environment.
-pub(crate) fn was_given(pid: u32, variable: &str) -> bool {
-    #[cfg(target_os = "linux")]
-    {
+/// A process that was started with a variable in its environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) process: Process,
+    /// Its process group.
+    pub(crate) group: u32,
+    /// The variable's value.
+    pub(crate) value: String,
+}
+
+/// The living processes of this user, this one apart, that were started with such a value of the variable `name`.
+#[cfg(target_os = "linux")]
+pub(crate) fn marked(name: &str, wanted: &dyn Fn(&str) -> bool) -> Vec<Marked> {
+    let carries = |pid: u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
+        let mut values = environment.split(|&byte| byte == 0).filter_map(|entry| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            std::str::from_utf8(value).ok()
+        });
+        values.find(|value| wanted(value)).map(str::to_owned)
+    };
+    let own = std::process::id();
+    let found = |pid: u32| {
+        carries(pid)?;
+        let process = Process::of(pid)?;
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let (_, group, _) = parse_stat(&String::from_utf8_lossy(&stat))?;
+        // Read once more: in between the number may have become another's, whose birth this would be.
+        let value = carries(pid)?;
+        Some(Marked { process, group, value })
+    };
+    all().filter(|&pid| pid != own).filter_map(found).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn marked(name: &str, wanted: &dyn Fn(&str) -> bool) -> Vec<Marked> {
+    marked_by_ps(name, wanted)
+}
+
+/// What makes `ps` show everything with its environment behind the command: macOS has an option of its own (ps(1)), others BSD's `e`.
+#[cfg(target_os = "macos")]
+const WITH_ENVIRONMENT: [&str; 3] = ["-A", "-E", "-ww"];
+#[cfg(all(not(target_os = "macos"), any(not(target_os = "linux"), test)))]
+const WITH_ENVIRONMENT: [&str; 1] = ["axeww"];
+
+#[cfg(any(not(target_os = "linux"), test))]
+fn marked_by_ps(name: &str, wanted: &dyn Fn(&str) -> bool) -> Vec<Marked> {
+    let look = || {
+        let columns = ["-o", "pid=", "-o", "pgid=", "-o", "stat=", "-o", "command="];
+        let arguments: Vec<&str> = WITH_ENVIRONMENT.into_iter().chain(columns).collect();
+        ps(&arguments).unwrap_or_default()
+    };
+    let carriers = |text: &str| -> Vec<(u32, u32, String)> {
+        let lines = text.lines().filter_map(|line| marked_line(line, name, wanted));
+        lines.filter(|(pid, ..)| *pid != std::process::id()).collect()
+    };
+    let first = carriers(&look());
+    if first.is_empty() {
+        return Vec::new();
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let shown = ps(&["eww", "-o", "command=", "-p", &pid.to_string()]).unwrap_or_default();
-        shown.split_whitespace().any(|word| word == variable)
-    }
+    let born = first.into_iter().filter_map(|(pid, ..)| Process::of(pid));
+    let born: Vec<Process> = born.collect();
+    // Looked at once more: in between a number may have become another's, whose birth this would be.
+    let second = carriers(&look());
+    let both = born.into_iter().filter_map(|process| {
+        let (_, group, value) = second.iter().find(|(pid, ..)| *pid == process.pid)?.clone();
+        Some(Marked { process, group, value })
+    });
+    both.collect()
+}
+
+/// Number, group and value in a line of `ps`; the environment's words stand behind those of the command.
+#[cfg(any(not(target_os = "linux"), test))]
+fn marked_line(line: &str, name: &str, wanted: &dyn Fn(&str) -> bool) -> Option<(u32, u32, String)> {
+    let mut words = line.split_whitespace();
+    let (pid, group, state) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?);
+    let mut values = words.filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let value = values.find(|value| wanted(value)).filter(|_| !state.starts_with('Z'))?;
+    Some((pid, group, value.to_owned()))
 }
 
 /// A process's command line.
@@ -159,6 +226,53 @@ mod tests {
         assert_eq!(parse_stat(line), Some(('S', 7, 9876)));
         assert_eq!(parse_stat("42 (a"), None);
         assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn a_mark_is_found_by_every_way() {
+        let value = format!("1/test/{}", std::process::id());
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read -r line"])
+            .env("EPHEMWORK_TEST_MARK", &value)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Between fork and exec it has its parent's environment.
+        let begun = std::time::Instant::now();
+        while marked("EPHEMWORK_TEST_MARK", &|found| found == value).is_empty() {
+            assert!(begun.elapsed().as_secs() < 20, "it is not found");
+        }
+        for way in [marked, marked_by_ps] {
+            let found = way("EPHEMWORK_TEST_MARK", &|found| found == value);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].process, Process::of(child.id()).unwrap());
+            assert_eq!((found[0].value.as_str(), found[0].group != 0), (value.as_str(), true));
+            assert_eq!(
+                way("EPHEMWORK_TEST_MARK", &|found| value.starts_with(found) && found != value),
+                []
+            );
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        for way in [marked, marked_by_ps] {
+            assert_eq!(way("EPHEMWORK_TEST_MARK", &|found| found == value), []);
+        }
+    }
+
+    #[test]
+    fn lines_of_ps() {
+        let check = |line: &str, expected: Option<(u32, u32, &str)>| {
+            let found = marked_line(line, "M", &|value| value == "1/a");
+            assert_eq!(
+                found,
+                expected.map(|(pid, group, value)| (pid, group, value.to_owned())),
+                "{line}"
+            );
+        };
+        check("  12   10 Ss   node server.js A=1 M=1/a B=2", Some((12, 10, "1/a")));
+        check("12 10 Z+ (node) M=1/a", None);
+        check("12 10 S sh -c x M=1/ab NM=1/a", None);
+        check("", None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::error::{Error, Exit, Result};
 use crate::name::User;
 use crate::rt::Readahead;
 
-/// The window of each of the two long-lived channels, in bytes: what may be on its way on a link of 100 MB/s with a round
+/// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
 /// trip of 160 ms. Flow control between requests is HTTP/2's; this window only bounds the link.
 pub(crate) const WINDOW: u32 = 16 * 1024 * 1024;
 

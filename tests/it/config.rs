@@ -89,6 +89,9 @@ fn accepted() {
     check("service = { api = { port = 1, protocol = 'h2c' } }", |config| {
         api(config).protocol == config::Protocol::H2c
     });
+    check("[service.api]\nport = 1\nhost_header = 'shop.localhost:8080'", |config| {
+        api(config).host_header == config::HostHeader::Value("shop.localhost:8080".to_owned())
+    });
     check("[service.'Api.v2_x-1']\nport = 65535", |config| config.services.len() == 1);
     check("[tunnel]\nlisten = 'localhost:8080'", |config| {
         config.tunnel.listen.to_string() == "127.0.0.1:8080"
@@ -104,7 +107,22 @@ fn accepted() {
     });
     check(
         "[tunnel]\ntype = 'local'\nregion = 'us-gov-west-1'\ninstance_type = 'u-6tb1.56xlarge'",
-        |config| config.tunnel.kind == config::TunnelKind::Local,
+        |config| {
+            config.tunnel.kind == config::TunnelKind::Local
+                && config.tunnel.aws.instance_type.as_deref() == Some("u-6tb1.56xlarge")
+        },
+    );
+    check(
+        "[tunnel]\ntype = 'ec2'\nexpected_vpc_id = 'vpc-0a1b2c3d'\n[bastion]\nbastion_binary_s3_uri = 's3://b.1/k'\neice = true",
+        |config| {
+            config.tunnel.aws.expected_vpc_id.as_deref() == Some("vpc-0a1b2c3d")
+                && config.bastion.eice == Some(true)
+                && config
+                    .bastion
+                    .binary
+                    .as_ref()
+                    .is_some_and(|binary| binary.to_string() == "s3://b.1/k")
+        },
     );
     check("[tunnel]\nstaging_url = 'https://Staging.example.com:8443/'", |config| {
         config.tunnel.staging_url.as_ref().map(ToString::to_string).as_deref() == Some("https://staging.example.com:8443")
@@ -138,7 +156,7 @@ fn the_full_example_loads_and_has_every_key() {
     let file = Path::new("assets/ephemwork.toml");
     let config = config::parse(text, file).unwrap_or_else(|mistakes| panic!("{}", config::render(&mistakes, text, file)));
     assert_eq!(config.services.len(), 2);
-    for table in [Table::Root, Table::Tunnel, Table::Service] {
+    for table in [Table::Root, Table::Tunnel, Table::Bastion, Table::Service] {
         for key in config::known(table) {
             let names = |line: &str| {
                 let header = line.trim_matches(['[', ']']).split('.').any(|part| part == *key);
@@ -167,6 +185,11 @@ fn fragment() -> impl Strategy<Value = String> {
         "staging_url",
         "region",
         "project_name",
+        "[bastion]",
+        "listener_arn",
+        "bastion_binary_s3_uri",
+        "eice",
+        "\"s3://a/b\"",
         "health_check_path",
         "working_directory",
         "prot",

@@ -4,7 +4,7 @@
 pub(crate) type Case = (&'static str, &'static [&'static str]);
 
 /// What stands for `…` in an expected mistake.
-pub(crate) const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, env, env_file, \
+pub(crate) const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, host_header, env, env_file, \
                      working_directory, health_timeout_seconds, stop_timeout_seconds";
 
 /// Each with all of its mistakes, in their order.
@@ -31,7 +31,10 @@ pub(crate) const CASES: &[Case] = &[
         "[tunel]\ntype = \"local\"",
         &["1:2: unknown table [tunel]; did you mean \"tunnel\"?"],
     ),
-    ("[aws]\nx = 1", &["1:2: unknown table [aws]; known are tunnel, service"]),
+    (
+        "[aws]\nx = 1",
+        &["1:2: unknown table [aws]; known are tunnel, bastion, service"],
+    ),
     (
         "port = 8000",
         &["1:1: unknown key \"port\" at the top of the file; it belongs in [service.NAME]"],
@@ -138,6 +141,20 @@ pub(crate) const CASES: &[Case] = &[
         &["3:12: \"protocol\" in [service.web] must be \"http1\" or \"h2c\", found \"grpc\"; did you mean \"h2c\"?"],
     ),
     (
+        "[service.web]\nport = 8000\nhost_header = \"a b\"",
+        &[
+            "3:15: \"host_header\" in [service.web] must be \"keep\", \"local\" or a host name, found the text \"a b\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+        ],
+    ),
+    (
+        "[service.web]\nport = 8000\nhost_header = \"Keep\"\n[service.api]\nport = 8001\nhost_header = \"a:b:c\"\n[service.z]\nport = 8002\nhost_header = \"http://x\"",
+        &[
+            "3:15: \"host_header\" in [service.web] must be \"keep\", \"local\" or a host name, found the text \"Keep\"; did you mean \"keep\"?",
+            "6:15: \"host_header\" in [service.api] must be \"keep\", \"local\" or a host name, found the text \"a:b:c\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+            "9:15: \"host_header\" in [service.z] must be \"keep\", \"local\" or a host name, found the text \"http://x\"; write host_header = \"local\", or as in host_header = \"shop.localhost\"",
+        ],
+    ),
+    (
         "[service.web]\nport = 8000\nhealth_timeout_seconds = 0\nstop_timeout_seconds = 3601",
         &[
             "3:26: \"health_timeout_seconds\" in [service.web] must be a whole number from 1 to 3600, found 0",
@@ -230,6 +247,48 @@ pub(crate) const CASES: &[Case] = &[
             "2:15: \"staging_url\" in [tunnel] is where ephemwork itself listens (127.0.0.1:7070); give the staging environment's address",
         ],
     ),
+    // What is in AWS.
+    (
+        "[tunnel]\ntype = \"ec2\"\nexpected_vpc_id = \"subnet-0123456789abcdef0\"\nvpc = \"x\"",
+        &[
+            "3:19: \"expected_vpc_id\" in [tunnel] is wrong: it begins with \"vpc-\", found \"subnet-0123456789abcdef0\"; write it as in expected_vpc_id = \"vpc-0123456789abcdef0\"",
+            "4:1: unknown key \"vpc\" in [tunnel]; known are type, region, instance_type, expected_vpc_id, project_name, listen, staging_url",
+        ],
+    ),
+    (
+        "[tunnel]\nexpected_vpc_id = \"vpc-01234567\"",
+        &[
+            "2:1: \"expected_vpc_id\" in [tunnel] needs type = \"ec2\", and there is no type; add type = \"ec2\", or type = \"local\" to keep it for later",
+        ],
+    ),
+    (
+        "[tunnel]\nsubnet_id = \"subnet-01234567\"",
+        &["2:1: unknown key \"subnet_id\" in [tunnel]; it belongs in [bastion]"],
+    ),
+    (
+        "bastion = true",
+        &["1:11: \"bastion\" must be a table, found true; write [bastion]"],
+    ),
+    (
+        "[bastion]\nami = \"ami-01234567\"\nami_id = \"ami-xyz\"\nsubnet_id = 7\nalb_security_group_id = \"\"\neice = \"yes\"\nexpected_account_id = 123456789012\nregion = \"eu-west-1\"",
+        &[
+            "2:1: unknown key \"ami\" in [bastion]; did you mean \"ami_id\"?",
+            "3:10: \"ami_id\" in [bastion] is wrong: behind \"ami-\" come 8 to 17 digits and letters from a to f, found \"ami-xyz\"; write it as in ami_id = \"ami-0123456789abcdef0\"",
+            "4:13: \"subnet_id\" in [bastion] must be text, found the number 7; write it in quotes, on one line",
+            "5:25: \"alb_security_group_id\" in [bastion] is empty; leave the key out instead",
+            "6:8: \"eice\" in [bastion] must be true or false, found the text \"yes\"; write it without quotes",
+            "7:23: \"expected_account_id\" in [bastion] must be text, found the number 123456789012; write it in quotes, on one line",
+            "8:1: unknown key \"region\" in [bastion]; it belongs in [tunnel]",
+        ],
+    ),
+    (
+        "[bastion]\nexpected_account_id = \"1234\"\nbastion_binary_s3_uri = \"https://b.s3.amazonaws.com/x\"\nlistener_arn = \"arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/shop/50dc6c495c0c9188\"",
+        &[
+            "2:23: \"expected_account_id\" in [bastion] is wrong: an account's id has 12 digits, found \"1234\"; write it as in expected_account_id = \"123456789012\"",
+            "3:25: \"bastion_binary_s3_uri\" in [bastion] is wrong: it begins with \"s3://\", found \"https://b.s3.amazonaws.com/x\"; write it as in bastion_binary_s3_uri = \"s3://my-bucket/ephemwork/0.1.0/ephemwork-aarch64-unknown-linux-musl\"",
+            "4:16: \"listener_arn\" in [bastion] is wrong: it is the load balancer's own ARN, not its listener's; write it as in listener_arn = \"arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener/app/my-alb/0123456789abcdef/fedcba9876543210\"",
+        ],
+    ),
     // Not TOML; what is wrong beside it is said in the same run.
     (
         "[service.api]\nport = \nrun_command = 5",
@@ -285,7 +344,7 @@ pub(crate) const CASES: &[Case] = &[
     (
         "\u{feff}bad = 1\r\n[service.api]\r\n\tprot = 1\r\nrun_command = \"日本 é\" # ä\r\nenv = { A = \"日本\", Ü = \"x\", \"ü\" = 1, B = 2 }\r\n",
         &[
-            "1:1: unknown key \"bad\" at the top of the file; known are tunnel, service",
+            "1:1: unknown key \"bad\" at the top of the file; known are tunnel, bastion, service",
             "3:2: unknown key \"prot\" in [service.api]; did you mean \"port\"?",
             "5:19: this is not TOML: invalid unquoted key, expected letters, numbers, `-`, `_`",
         ],

@@ -69,3 +69,35 @@ fn vite_and_its_hot_reload_socket() {
     let finished = Process::run("hmr.py", &mut command);
     assert!(finished.out.contains("fresh"), "{finished:?}");
 }
+
+/// Vite refuses names that it does not know (`server.allowedHosts`), and requests through the edge carry staging's.
+#[test]
+fn vite_takes_requests_for_stagings_name_when_it_is_told_its_own() {
+    let Some(vite) = need("vite") else { return };
+    let port = lasting_address().port();
+    let services = |more: &str| {
+        format!(
+            "[service.front-end]\nport = {port}\nrun_command = \"'{}' --host 127.0.0.1 --port {port} --strictPort\"\n{more}",
+            vite.display()
+        )
+    };
+    let workshop = Workshop::new("alice", "");
+    for file in ["index.html", "main.js"] {
+        std::fs::copy(peer("vite").join(file), workshop.project().join(file)).unwrap();
+    }
+    for (more, status) in [
+        ("", 403),
+        ("host_header = \"local\"\n", 200),
+        ("host_header = \"shop.localhost\"\n", 200),
+    ] {
+        workshop.write("", &services(more));
+        let mut up = workshop.up(&["front-end"], &[]);
+        let answer = fetch(
+            workshop.edge,
+            "GET /main.js HTTP/1.1\r\nHost: staging.example.com\r\nX-Ephemwork: alice:front-end\r\n\r\n",
+        );
+        assert_eq!(answer.status(), status, "{more}: {answer:?}");
+        up.signal(rustix::process::Signal::INT);
+        up.wait();
+    }
+}

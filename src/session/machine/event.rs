@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Exited(Index, Status),
     /// Nothing of the command's group is left.
     Gone(Index),
+    /// What [`Action::Clear`] asked for is done.
+    Cleared(Index),
     /// The service was looked at and did not answer, for this reason.
     Unhealthy(Index, String),
     /// The service answered.
@@ -77,8 +79,10 @@ pub(crate) enum Action {
     Spawn(Index, Stage),
     /// Ask the group to end, and make it end when it takes too long; [`Event::Gone`] follows in any case.
     Stop(Index),
-    /// End the group now, before the next action.
+    /// End the group and everything else of the service now, before the next action.
     Kill(Index),
+    /// End what left the groups of bootstrap and build, with the same patience as [`Action::Stop`]; [`Event::Cleared`] follows.
+    Clear(Index),
     /// Look at the service until it answers; [`Event::Unhealthy`] and then [`Event::Healthy`] follow.
     Watch(Index),
     /// Look no longer.

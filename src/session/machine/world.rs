@@ -85,7 +85,8 @@ fn all_stages_and_ctrl_c() {
             (9010, Event::Interrupt, vec![]),
             (9020, Event::Released(0), vec![]),
             (9030, Event::Exited(0, Status::Signal(15)), vec![]),
-            (9040, Event::Gone(0), vec![Action::End(Outcome::Interrupted)]),
+            (9040, Event::Gone(0), vec![Action::Clear(0)]),
+            (9045, Event::Cleared(0), vec![Action::End(Outcome::Interrupted)]),
             (9050, Event::Tick, vec![]),
         ],
     );
@@ -117,7 +118,13 @@ fn ctrl_c_in_a_build_stops_it() {
             (0, Event::Begin, vec![Action::Spawn(0, Stage::Bootstrap)]),
             (10, Event::Terminate, vec![Action::Stop(0)]),
             (20, Event::Exited(0, Status::Code(0)), vec![]),
-            (30, Event::Gone(0), vec![Action::End(Outcome::Interrupted)]),
+            (30, Event::Gone(0), vec![Action::Clear(0)]),
+            // A second Ctrl-C while it is waited for.
+            (
+                500,
+                Event::Interrupt,
+                vec![Action::Kill(0), Action::End(Outcome::Interrupted)],
+            ),
         ],
     );
 }
@@ -136,7 +143,8 @@ fn a_failing_build_is_said_with_its_status() {
     let mut machine = Machine::new(vec![job("api", &ALL)], Restart::OnFailure);
     machine.step(Event::Begin, ms(0), 0.0);
     machine.step(Event::Exited(0, Status::Code(3)), ms(1), 0.0);
-    let end = machine.step(Event::Gone(0), ms(2), 0.0);
+    assert_eq!(machine.step(Event::Gone(0), ms(2), 0.0), [Action::Clear(0)]);
+    let end = machine.step(Event::Cleared(0), ms(3), 0.0);
     let error = failed(&end);
     assert_eq!(error.what, "bootstrap_command of service api failed with exit status 3");
     assert_eq!(error.exit, Exit::Service);
@@ -303,6 +311,8 @@ struct World {
     /// Per service: whether a group exists, whether its command ended.
     groups: Vec<Option<bool>>,
     watched: Vec<bool>,
+    /// Whether something of bootstrap or build may still run.
+    daemons: Vec<bool>,
     /// Answers that are due, in the order in which they may come.
     due: Vec<Event>,
     links: BTreeSet<u64>,
@@ -323,9 +333,14 @@ impl World {
 
     fn carry(&mut self, action: Action) {
         match action {
-            Action::Spawn(index, _) => {
+            Action::Spawn(index, stage) => {
                 assert_eq!(self.groups[index], None, "two children of service {index}");
                 self.groups[index] = Some(false);
+                self.daemons[index] |= stage != Stage::Run;
+            }
+            Action::Clear(index) => {
+                assert_eq!(self.groups[index], None, "its service still runs");
+                self.due.push(Event::Cleared(index));
             }
             Action::Stop(index) => {
                 assert!(self.groups[index].is_some(), "stopped what does not run");
@@ -334,6 +349,7 @@ impl World {
             Action::Kill(index) => {
                 self.killed = true;
                 self.groups[index] = None;
+                self.daemons[index] = false;
             }
             Action::Watch(index) => self.watched[index] = true,
             Action::Unwatch(index) => self.watched[index] = false,
@@ -353,6 +369,7 @@ impl World {
                     "a child outlives the end: {:?}",
                     self.groups
                 );
+                assert!(!self.daemons.contains(&true), "a daemon outlives the end");
                 let open = self.machine.tunnel.link();
                 let left = self.held.iter().any(|(link, _)| Some(*link) == open);
                 assert!(self.killed || !left, "a tag is still held");
@@ -381,6 +398,10 @@ impl World {
                     return;
                 }
                 Event::Gone(index)
+            }
+            (Event::Cleared(index), _) => {
+                self.daemons[index] = false;
+                Event::Cleared(index)
             }
             (other, _) => other,
         };
@@ -444,6 +465,7 @@ proptest! {
             now: Duration::ZERO,
             groups: vec![None; 2],
             watched: vec![false; 2],
+            daemons: vec![false; 2],
             due: Vec::new(),
             links: BTreeSet::new(),
             held: BTreeSet::new(),

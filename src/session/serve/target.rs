@@ -74,6 +74,7 @@ impl Target {
                     self.six.store(address.is_ipv6(), Ordering::Relaxed);
                     return Ok(stream);
                 }
+                Err(why) if is_ours(&why) => return Err(Failure::Service(NoAnswer::Unknown, self.no_room(&why))),
                 Err(why) => first = first.or(Some(why)),
             }
         }
@@ -83,6 +84,14 @@ impl Target {
             self.upstream.port
         );
         Err(Failure::Service(NoAnswer::Refused, what))
+    }
+
+    fn no_room(&self, why: &io::Error) -> String {
+        format!(
+            "ephemwork on the laptop cannot open one more connection to port {}: {why}; it is not the service's fault, \
+             end other programs there or allow more files: ulimit -n",
+            self.upstream.port
+        )
     }
 
     async fn connection(&self) -> Result<Connection<Outgoing>, Failure> {
@@ -197,6 +206,12 @@ impl Target {
         let (result, ()) = smol::future::zip(carry, connection.finish()).await;
         result
     }
+}
+
+/// Whether the laptop, and not the service, is why there is no connection: a limit on open files, of the process or of the system.
+fn is_ours(why: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(why), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Waits for the service's answer as long as somebody wants it.

@@ -102,19 +102,26 @@ impl Process {
         self.wait_within(LIMIT)
     }
 
-    /// Waits for its end for at most `limit`.
+    /// Waits for its end for at most `limit`, and until all it said is read.
     #[track_caller]
     pub(crate) fn wait_within(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
-        until_within(limit, &format!("{name} to end"), || self.ended())
+        let status = until_within(limit, &format!("{name} to end"), || self.ended());
+        self.out.close();
+        self.err.close();
+        status
     }
 
     /// Waits for its end and hands over all it said.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Finished {
-        let status = self.wait();
-        self.out.close();
-        self.err.close();
+    pub(crate) fn finish(self) -> Finished {
+        self.finish_within(LIMIT)
+    }
+
+    /// [`Process::finish`] for what may take longer than the usual limit.
+    #[track_caller]
+    pub(crate) fn finish_within(mut self, limit: Duration) -> Finished {
+        let status = self.wait_within(limit);
         Finished {
             status,
             out: self.out(),

@@ -108,6 +108,7 @@ async fn open(
         Upstream {
             port,
             protocol: Protocol::Http1,
+            host: None,
         },
     );
     rt::spawn(serve::run(requests, upstreams)).detach();

@@ -21,9 +21,18 @@ const LICENCES: &[&str] = &[
 
 /// Crates that may be there in two versions, and why.
 const TWICE: &[(&str, &str)] = &[
+    ("block-buffer", SHA1),
+    ("cpufeatures", SHA1),
+    ("crypto-common", SHA1),
+    ("digest", SHA1),
+    ("generic-array", SHA1),
     ("getrandom", "ring still uses 0.2; russh and ours use 0.4"),
+    ("sha1", SHA1),
     ("syn", "half of the derive crates have moved to 3; build time only"),
 ];
+
+/// Why sha1 and what it is made of are there twice.
+const SHA1: &str = "aws-config names its SSO cache's files with sha1 0.10; russh uses 0.11";
 
 /// What the program is built for.
 const SHIPPED: &[&str] = &[

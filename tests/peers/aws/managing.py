@@ -1,0 +1,211 @@
+"""Systems Manager, IAM and Instance Connect beyond moto: agents, sessions, the policy simulator, key pushes."""
+
+import datetime
+import json
+import secrets
+import urllib.parse
+
+import booting
+from encode import Refusal
+
+# What the agent must be allowed to call before it is ever seen.
+AGENT_ACTION = "ssm:UpdateInstanceInformation"
+AGENT_POLICY = "AmazonSSMManagedInstanceCore"
+
+
+# -- agents
+
+
+def instance_information(world, call, params):
+    """Instances whose agent has ever come online, with its state."""
+    reservations = world.account.call("ec2", call.region, "DescribeInstances")["Reservations"]
+    found = []
+    for instance in (each for reservation in reservations for each in reservation["Instances"]):
+        if instance["State"]["Name"] == "terminated":
+            continue
+        ping = agent(world, instance)
+        if ping == "Online":
+            booting.boot(world, call.region, instance)
+        if ping is not None:
+            found.append(information(instance, ping))
+    for each in params.get("Filters", []):
+        if each["Key"] == "InstanceIds":
+            found = [one for one in found if one["InstanceId"] in each["Values"]]
+        elif each["Key"] == "PingStatus":
+            found = [one for one in found if one["PingStatus"] in each["Values"]]
+        else:
+            raise Refusal("InvalidFilterKey", f"{each['Key']} is not served here")
+    for each in params.get("InstanceInformationFilterList", []):
+        member = {"InstanceIds": "InstanceId", "PingStatus": "PingStatus"}.get(each["key"])
+        if member is None:
+            raise Refusal("InvalidFilterKey", f"{each['key']} is not served here")
+        found = [one for one in found if one[member] in each["valueSet"]]
+    return {"InstanceInformationList": found}
+
+
+def agent(world, instance):
+    """The agent's PingStatus as the test said it, else by the habit; None for one never seen."""
+    identity = instance["InstanceId"]
+    said = world.state.pings.get(identity)
+    if said is not None:
+        return said
+    running = instance["State"]["Name"] == "running"
+    if not world.habits["agent"] or not running or not may_register(world, instance):
+        return None
+    return "Online" if world.state.agents.look(identity, world.habits["agent_after"]) else None
+
+
+def may_register(world, instance):
+    """Whether a policy of the instance's role lets its agent register."""
+    profile = instance.get("IamInstanceProfile")
+    if not profile:
+        return False
+    iam = lambda operation, **params: world.account.call("iam", "us-east-1", operation, params)  # noqa: E731
+    try:
+        roles = iam("GetInstanceProfile", InstanceProfileName=profile["Arn"].rpartition("/")[2])["InstanceProfile"][
+            "Roles"
+        ]
+        for role in roles:
+            name = role["RoleName"]
+            attached = iam("ListAttachedRolePolicies", RoleName=name)["AttachedPolicies"]
+            if any(each["PolicyName"] == AGENT_POLICY for each in attached):
+                return True
+            for policy in iam("ListRolePolicies", RoleName=name)["PolicyNames"]:
+                if allows(iam("GetRolePolicy", RoleName=name, PolicyName=policy)["PolicyDocument"], AGENT_ACTION):
+                    return True
+    except Refusal:
+        pass  # The profile or its role is gone.
+    return False
+
+
+def allows(document, action):
+    if isinstance(document, str):
+        document = json.loads(urllib.parse.unquote(document))
+    statements = document["Statement"]
+    for each in statements if isinstance(statements, list) else [statements]:
+        actions = each.get("Action", [])
+        actions = actions if isinstance(actions, list) else [actions]
+        if each["Effect"] == "Allow" and any(one in (action, "*", action.partition(":")[0] + ":*") for one in actions):
+            return True
+    return False
+
+
+def information(instance, ping):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "InstanceId": instance["InstanceId"],
+        "PingStatus": ping,
+        "LastPingDateTime": now,
+        "AgentVersion": "3.3.3050.0",
+        "IsLatestVersion": True,
+        "PlatformType": "Linux",
+        "PlatformName": "Amazon Linux",
+        "PlatformVersion": "2023",
+        "ResourceType": "EC2Instance",
+        "IPAddress": instance.get("PrivateIpAddress", ""),
+        "ComputerName": instance.get("PrivateDnsName", ""),
+    }
+
+
+# -- sessions
+
+
+def start_session(world, call, params):
+    target = params["Target"]
+    online = instance_information(world, call, {"Filters": [{"Key": "InstanceIds", "Values": [target]}]})[
+        "InstanceInformationList"
+    ]
+    if not any(each["PingStatus"] == "Online" for each in online):
+        raise Refusal("TargetNotConnected", f"{target} is not connected.")
+    caller = world.account.call("sts", call.region, "GetCallerIdentity")["Arn"]
+    identity = f"{caller.rpartition('/')[2]}-{secrets.token_hex(9)[:17]}"
+    session = {
+        "SessionId": identity,
+        "Target": target,
+        "Status": "Connected",
+        "StartDate": datetime.datetime.now(datetime.timezone.utc),
+        "DocumentName": params.get("DocumentName", "SSM-SessionManagerRunShell"),
+        "Owner": caller,
+        "Reason": params.get("Reason"),
+    }
+    world.state.sessions[identity] = session
+    return opened(world, session)
+
+
+def resume_session(world, call, params):
+    session = world.state.sessions.get(params["SessionId"])
+    if session is None or session["Status"] == "Terminated":
+        raise Refusal("DoesNotExistException", f"Session {params['SessionId']} does not exist or is terminated.")
+    return opened(world, session)
+
+
+def opened(world, session):
+    identity = session["SessionId"]
+    url = world.state.stream_url or f"wss://ssmmessages.invalid/v1/data-channel/{identity}?role=publish_subscribe"
+    return {"SessionId": identity, "TokenValue": secrets.token_urlsafe(64), "StreamUrl": url}
+
+
+def terminate_session(world, call, params):
+    session = world.state.sessions.get(params["SessionId"])
+    if session is not None:
+        session |= {"Status": "Terminated", "EndDate": datetime.datetime.now(datetime.timezone.utc)}
+    return {"SessionId": params["SessionId"]}
+
+
+def describe_sessions(world, call, params):
+    ended = params["State"] == "History"
+    found = [each for each in world.state.sessions.values() if (each["Status"] == "Terminated") == ended]
+    for each in params.get("Filters", []):
+        member = {"Target": "Target", "Owner": "Owner", "SessionId": "SessionId", "Status": "Status"}.get(each["key"])
+        if member is None:
+            raise Refusal("InvalidFilterKey", f"{each['key']} is not served here")
+        found = [one for one in found if one[member] == each["value"]]
+    return {"Sessions": found}
+
+
+# -- key pushes and the simulator
+
+
+def send_key(world, call, params):
+    try:
+        world.account.call("ec2", call.region, "DescribeInstances", {"InstanceIds": [params["InstanceId"]]})
+    except Refusal:
+        raise Refusal("EC2InstanceNotFoundException", "The specified instance was not found.") from None
+    return {"RequestId": secrets.token_hex(16), "Success": True}
+
+
+def simulate(world, call, params):
+    """Allowed, unless the test denied the action."""
+    found = []
+    for action in params["ActionNames"]:
+        for resource in params.get("ResourceArns", ["*"]):
+            verdict = "implicitDeny" if action in world.state.denied else "allowed"
+            found.append(
+                {
+                    "EvalActionName": action,
+                    "EvalResourceName": resource,
+                    "EvalDecision": verdict,
+                    "MatchedStatements": [],
+                }
+            )
+    return {"EvaluationResults": found, "IsTruncated": False}
+
+
+def new_profile(world, call, params):
+    """EC2 learns of it only after a while; of a role put into it too."""
+    data = world.pass_on(call, params)
+    world.state.propagation[params["InstanceProfileName"]] = world.habits["propagation"]
+    return data
+
+
+HANDLERS = {
+    "ssm:DescribeInstanceInformation": instance_information,
+    "ssm:StartSession": start_session,
+    "ssm:ResumeSession": resume_session,
+    "ssm:TerminateSession": terminate_session,
+    "ssm:DescribeSessions": describe_sessions,
+    "ec2-instance-connect:SendSSHPublicKey": send_key,
+    "iam:SimulatePrincipalPolicy": simulate,
+    "iam:CreateInstanceProfile": new_profile,
+    "iam:AddRoleToInstanceProfile": new_profile,
+}
