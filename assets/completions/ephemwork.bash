@@ -10,7 +10,7 @@ _ephemwork() {
     done
     local choices=''
     case $verb in
-        '') choices='up down status logs init demo completions bastiond --help --version' ;;
+        '') choices='up down status logs init demo bastion doctor completions bastiond --help --version' ;;
         up)
             case $previous in
                 --restart) choices='on-failure never' ;;
@@ -32,6 +32,18 @@ _ephemwork() {
         init) choices='--stdout --json --help' ;;
         demo) choices='--once --help' ;;
         completions) choices='bash zsh fish --help' ;;
+        bastion)
+            case $previous in
+                bastion) choices='init status upgrade destroy policy snippet' ;;
+                policy) choices='admin developer instance' ;;
+                snippet) choices='cdk-python cdk-typescript terraform cloudformation' ;;
+            esac
+            if [[ $word == -* ]]; then
+                choices='--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice'
+                choices+=' --live --yes --no-wait --verbose --json --profile --region --help'
+            fi
+            ;;
+        doctor) choices='--json --profile --region --help' ;;
         bastiond)
             case $previous in
                 --state | --authorized-keys | --control-socket | --config)

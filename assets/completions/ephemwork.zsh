@@ -26,6 +26,8 @@ _ephemwork() {
                 'logs:show what a detached service printed'
                 'init:write an ephemwork.toml from what this directory has'
                 'demo:see it work with a small built-in service'
+                'bastion:make, look at, upgrade and remove the bastion on AWS'
+                'doctor:check this machine, the account and the bastion'
                 'completions:print a shell completion script'
                 'bastiond:run the bastion daemon'
             )
@@ -46,6 +48,20 @@ _ephemwork() {
                 init) _arguments '--stdout[print instead of writing]' '--json[print JSON]' '--help[show the help]' ;;
                 demo) _arguments '--once[end after the two requests]' '--help[show the help]' ;;
                 completions) _arguments '--help[show the help]' '1:shell:(bash zsh fish)' ;;
+                bastion)
+                    _arguments '--ami-id[the image]:id:' '--subnet-id[where the instance stands]:id:' \
+                        '--alb-security-group-id[the group of the load balancer]:id:' \
+                        '--bastion-binary-s3-uri[what the instance runs]:uri:' '--listener-arn[the listener that gets the rules]:arn:' \
+                        '--eice[let an Instance Connect Endpoint in]' '--live[change the account]' '--yes[do not ask]' \
+                        '--no-wait[return before it is healthy]' '--verbose[print documents too]' '--json[print JSON]' \
+                        '--profile[the AWS profile]:name:' '--region[the AWS region]:name:' '--help[show the help]' \
+                        '1:command:(init status upgrade destroy policy snippet)' \
+                        '2:what:(admin developer instance cdk-python cdk-typescript terraform cloudformation)'
+                    ;;
+                doctor)
+                    _arguments '--json[print JSON]' '--profile[the AWS profile]:name:' '--region[the AWS region]:name:' \
+                        '--help[show the help]'
+                    ;;
                 bastiond)
                     _arguments '--http[where the edge listens]:address:' '--ssh[where SSH listens]:address:' \
                         '--state[the state directory]:directory:_files -/' '--authorized-keys[who may log in]:file:_files' \

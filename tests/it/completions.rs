@@ -99,7 +99,7 @@ fn in_bash() {
         }
     };
     check("ephemwork s", &["status"]);
-    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork d", &["demo", "doctor", "down"]);
     check("ephemwork up ''", &["api", "front-end"]);
     check("ephemwork up --takeover f", &["front-end"]);
     check("ephemwork up --t", &["--takeover"]);
@@ -107,6 +107,8 @@ fn in_bash() {
     check("ephemwork logs api f", &["front-end"]);
     check("ephemwork completions z", &["zsh"]);
     check("ephemwork status x", &[]);
+    check("ephemwork bastion s", &["snippet", "status"]);
+    check("ephemwork bastion policy d", &["developer"]);
 }
 
 #[test]
@@ -118,11 +120,13 @@ fn in_fish() {
         }
     };
     check("ephemwork s", &["status"]);
-    check("ephemwork d", &["demo", "down"]);
+    check("ephemwork d", &["demo", "doctor", "down"]);
     check("ephemwork up ", &["api", "front-end"]);
     check("ephemwork up --t", &["--takeover"]);
     check("ephemwork logs f", &["front-end"]);
     check("ephemwork completions z", &["zsh"]);
+    check("ephemwork bastion s", &["snippet", "status"]);
+    check("ephemwork bastion init --st", &[]);
 }
 
 #[test]
