@@ -10,7 +10,7 @@ _ephemwork() {
     done
     local choices=''
     case $verb in
-        '') choices='up down status logs init demo bastion doctor completions bastiond --help --version' ;;
+        '') choices='up down status logs init bastion doctor demo completions bastiond --help --version' ;;
         up)
             case $previous in
                 --restart) choices='on-failure never' ;;
@@ -30,20 +30,30 @@ _ephemwork() {
             ;;
         status) choices='--all --json --help' ;;
         init) choices='--stdout --json --help' ;;
-        demo) choices='--once --help' ;;
-        completions) choices='bash zsh fish --help' ;;
         bastion)
-            case $previous in
-                bastion) choices='init status upgrade destroy policy snippet' ;;
-                policy) choices='admin developer instance' ;;
-                snippet) choices='cdk-python cdk-typescript terraform cloudformation' ;;
+            local sub='' second=$((index + 1)) common='--profile --region --help'
+            for ((; second < COMP_CWORD; second++)); do
+                case ${COMP_WORDS[second]} in
+                    -*) ;;
+                    *) sub=${COMP_WORDS[second]}; break ;;
+                esac
+            done
+            case $sub in
+                '') choices='init status upgrade destroy policy snippet --help' ;;
+                init)
+                    choices="--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice $common"
+                    choices+=' --live --yes --no-wait --verbose --json'
+                    ;;
+                status) choices="--json $common" ;;
+                upgrade) choices="--ami-id --bastion-binary-s3-uri --live --yes --verbose --json $common" ;;
+                destroy) choices="--live --yes --json $common" ;;
+                policy) choices="admin developer instance $common" ;;
+                snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
             esac
-            if [[ $word == -* ]]; then
-                choices='--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice'
-                choices+=' --live --yes --no-wait --verbose --json --profile --region --help'
-            fi
             ;;
         doctor) choices='--json --profile --region --help' ;;
+        demo) choices='--once --help' ;;
+        completions) choices='bash zsh fish --help' ;;
         bastiond)
             case $previous in
                 --state | --authorized-keys | --control-socket | --config)

@@ -25,9 +25,9 @@ _ephemwork() {
                 'status:show the sessions of this user'
                 'logs:show what a detached service printed'
                 'init:write an ephemwork.toml from what this directory has'
-                'demo:see it work with a small built-in service'
                 'bastion:make, look at, upgrade and remove the bastion on AWS'
                 'doctor:check this machine, the account and the bastion'
+                'demo:see it work with a small built-in service'
                 'completions:print a shell completion script'
                 'bastiond:run the bastion daemon'
             )
@@ -46,22 +46,36 @@ _ephemwork() {
                 logs) _arguments '(-f --follow)'{-f,--follow}'[show what comes]' '--help[show the help]' '*:service:_ephemwork_services' ;;
                 status) _arguments '--all[everyone'\''s sessions]' '--json[print JSON]' '--help[show the help]' ;;
                 init) _arguments '--stdout[print instead of writing]' '--json[print JSON]' '--help[show the help]' ;;
-                demo) _arguments '--once[end after the two requests]' '--help[show the help]' ;;
-                completions) _arguments '--help[show the help]' '1:shell:(bash zsh fish)' ;;
                 bastion)
-                    _arguments '--ami-id[the image]:id:' '--subnet-id[where the instance stands]:id:' \
-                        '--alb-security-group-id[the group of the load balancer]:id:' \
-                        '--bastion-binary-s3-uri[what the instance runs]:uri:' '--listener-arn[the listener that gets the rules]:arn:' \
-                        '--eice[let an Instance Connect Endpoint in]' '--live[change the account]' '--yes[do not ask]' \
-                        '--no-wait[return before it is healthy]' '--verbose[print documents too]' '--json[print JSON]' \
-                        '--profile[the AWS profile]:name:' '--region[the AWS region]:name:' '--help[show the help]' \
-                        '1:command:(init status upgrade destroy policy snippet)' \
-                        '2:what:(admin developer instance cdk-python cdk-typescript terraform cloudformation)'
+                    local -a place live
+                    place=('--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' '--help[show the help]')
+                    live=('--live[change the account]' '--yes[do not ask]' '--json[print JSON]')
+                    case $words[2] in
+                        init)
+                            _arguments $place $live '--ami-id[the image]:id:' '--subnet-id[where the instance stands]:id:' \
+                                '--alb-security-group-id[the group of the load balancer]:id:' \
+                                '--bastion-binary-s3-uri[what the instance runs]:uri:' \
+                                '--listener-arn[the listener that gets the rules]:arn:' \
+                                '--eice[let an EC2 Instance Connect Endpoint in]' \
+                                '--no-wait[return once everything is created]' '--verbose[print documents too]'
+                            ;;
+                        upgrade)
+                            _arguments $place $live '--ami-id[the image]:id:' '--verbose[print documents too]' \
+                                '--bastion-binary-s3-uri[what the instance runs]:uri:'
+                            ;;
+                        destroy) _arguments $place $live ;;
+                        status) _arguments $place '--json[print JSON]' ;;
+                        policy) _arguments $place '*:whose:(admin developer instance)' ;;
+                        snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
+                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet)' ;;
+                    esac
                     ;;
                 doctor)
-                    _arguments '--json[print JSON]' '--profile[the AWS profile]:name:' '--region[the AWS region]:name:' \
+                    _arguments '--json[print JSON]' '--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' \
                         '--help[show the help]'
                     ;;
+                demo) _arguments '--once[end after the two requests]' '--help[show the help]' ;;
+                completions) _arguments '--help[show the help]' '1:shell:(bash zsh fish)' ;;
                 bastiond)
                     _arguments '--http[where the edge listens]:address:' '--ssh[where SSH listens]:address:' \
                         '--state[the state directory]:directory:_files -/' '--authorized-keys[who may log in]:file:_files' \

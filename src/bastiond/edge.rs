@@ -246,12 +246,7 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, mut request: Request<Incoming>
     }
     let headers = request.headers();
     let tag = match route::tag(headers).map_err(|bad| Own::bad_header(&bad))? {
-        Some(tag) => {
-            if headers.contains_key(header::ORIGIN) {
-                edge.origins.learn(headers, &tag, Instant::now());
-            }
-            Some(tag)
-        }
+        Some(tag) => Some(tag),
         None if route::is_preflight(request.method(), headers) => {
             match edge
                 .daemon

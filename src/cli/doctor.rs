@@ -221,6 +221,9 @@ fn bastion(status: &status::Status, report: &mut Report) {
         Ok(drift) => drift.iter().for_each(|step| report.add("drift", Grade::Warn, step, init())),
         Err(why) => report.add("drift", Grade::Warn, format!("not known: {why}"), None),
     }
+    for note in &status.notes {
+        report.add("note", Grade::Warn, note, None);
+    }
     for newer in &status.newer {
         let repair = Some("ephemwork bastion upgrade".to_owned());
         report.add("newer", Grade::Warn, newer, repair);

@@ -15,7 +15,7 @@ pub(super) enum Outcome {
     /// It was done before, and AWS does not show it yet.
     Already,
     /// AWS refuses it for the moment.
-    Later(Failure),
+    Later(Box<Failure>),
 }
 
 /// How long a refusal for the moment may last. An interface of a terminated instance holds its group for minutes; a new instance
@@ -92,7 +92,7 @@ fn judge(step: &Step, failure: Failure) -> Result<Outcome, Failure> {
             .is_some_and(|message| message.to_lowercase().contains("iam") || message.contains("nstanceProfile"));
     // What was made a moment ago is not known everywhere.
     if (momentary && about_profile) || (!removes && failure.is_missing()) {
-        return Ok(Outcome::Later(failure));
+        return Ok(Outcome::Later(Box::new(failure)));
     }
     Err(failure)
 }

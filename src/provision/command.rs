@@ -40,7 +40,7 @@ impl Prepared {
             pace: self.pace,
             say,
         };
-        run.to_the_end(self.observed).await
+        run.go(self.observed).await
     }
 }
 

@@ -68,7 +68,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// The first step that failed, with its reason. What is done stays; running again goes on from there.
-    pub async fn to_the_end(&mut self, mut observed: Observed) -> Result<Observed> {
+    pub async fn go(&mut self, mut observed: Observed) -> Result<Observed> {
         let before: Vec<String> = observed.instances.iter().map(|instance| instance.id.clone()).collect();
         for _ in 0..MAX_STEPS {
             let Some(step) = self.plan(&observed)?.steps.into_iter().next() else {
@@ -98,7 +98,7 @@ impl Run<'_> {
                 Ok(Outcome::Done | Outcome::Already) => break,
                 Ok(Outcome::Later(failure)) => {
                     if begun.elapsed() >= apply::MOMENT {
-                        return Err(Error::from(failure).hint(format!(
+                        return Err(Error::from(*failure).hint(format!(
                             "AWS has refused this for {} min: {}. Run the command again later",
                             apply::MOMENT.as_secs() / 60,
                             step.title()
@@ -261,7 +261,7 @@ impl Run<'_> {
         steps.push(Step::Terminate { instance: id, why });
         for step in steps {
             if let Outcome::Later(failure) = apply::apply(&self.look.aws, &self.look.names, &step).await? {
-                return Err(failure.into());
+                return Err(Error::from(*failure));
             }
         }
         Ok(())

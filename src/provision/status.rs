@@ -27,6 +27,8 @@ pub struct Status {
     names: super::names::Names,
     /// What a repair would do, and a sentence where that cannot be known.
     pub drift: Result<Vec<String>, String>,
+    /// What is not right and no command repairs.
+    pub notes: Vec<String>,
     /// What an upgrade would bring: sentences.
     pub newer: Vec<String>,
     /// Rights that the caller misses, or why they are not known.
@@ -44,10 +46,10 @@ pub async fn status(_host: &Host, aws: &Aws, wanted: &Wanted, now: u64) -> Resul
     let look = settle::look(aws, wanted);
     let observed = look.all().await?;
     let there = observed.instances.iter().any(|instance| instance.stays()) || observed.role.is_some();
-    let (mut newer, mut drift) = (Vec::new(), Ok(Vec::new()));
+    let (mut newer, mut notes, mut drift) = (Vec::new(), Vec::new(), Ok(Vec::new()));
     if there {
         match settle::settle(aws, wanted, Aim::Bastion).await {
-            Ok(settled) => drift = drift_of(settled),
+            Ok(settled) => (drift, notes) = drift_of(settled),
             Err(error) => drift = Err(error.to_string()),
         }
         match settle::settle(aws, wanted, Aim::Upgrade).await {
@@ -63,15 +65,18 @@ pub async fn status(_host: &Host, aws: &Aws, wanted: &Wanted, now: u64) -> Resul
         account: caller.account,
         observed,
         drift,
+        notes,
         newer,
         now,
     })
 }
 
-fn drift_of(settled: Settled) -> Result<Vec<String>, String> {
+fn drift_of(settled: Settled) -> (Result<Vec<String>, String>, Vec<String>) {
     let desired = desired(settled.facts);
-    let plan = towards(&desired, &settled.observed, Aim::Bastion, Patience::Wait).map_err(|error| error.to_string())?;
-    Ok(plan.steps.iter().map(Step::title).chain(plan.notes).collect())
+    match towards(&desired, &settled.observed, Aim::Bastion, Patience::Wait) {
+        Ok(plan) => (Ok(plan.steps.iter().map(Step::title).collect()), plan.notes),
+        Err(error) => (Err(error.to_string()), Vec::new()),
+    }
 }
 
 fn newer_of(observed: &Observed, desired: &Desired) -> Vec<String> {
@@ -188,6 +193,9 @@ impl Status {
                 .for_each(|step| line("drift", format!("{step} (ephemwork bastion init --live)"))),
             Err(why) => line("drift", format!("not known: {}", why.replace('\n', " "))),
         }
+        for note in &self.notes {
+            line("note", note.clone());
+        }
         for newer in &self.newer {
             line("newer", format!("{newer} (ephemwork bastion upgrade)"));
         }
@@ -260,7 +268,7 @@ impl Status {
             "instances": self.observed.instances.iter().map(instance).collect::<Vec<_>>(),
             "rules": rules,
             "drift": self.drift.as_ref().ok(), "drift_unknown": self.drift.as_ref().err(),
-            "newer": self.newer,
+            "notes": self.notes, "newer": self.newer,
             "rights_missing": self.missing.as_ref().ok(), "rights_unknown": self.missing.as_ref().err(),
         })
     }

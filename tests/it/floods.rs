@@ -245,6 +245,28 @@ fn requests_whose_answers_nobody_reads_are_bounded() {
     });
 }
 
+/// What the edge learns of origins, for preflights, is bounded in bytes, too, and strangers' tags teach it nothing.
+#[test]
+fn long_origins_are_not_remembered() {
+    unharmed(|bastion, _| {
+        let long = "o".repeat(60_000);
+        let mut wire = Wire::to(bastion.http);
+        for number in 0..1000 {
+            wire.send(format!(
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\nOrigin: http://{number}.{long}\r\n\r\n"
+            ));
+            assert_eq!(wire.answer("GET").text(), "/ 0");
+        }
+        wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: {long}\r\n\r\n"));
+        let answer = wire.answer("GET");
+        assert!(
+            answer.status() == 400 && answer.body.len() < 1000,
+            "{} bytes",
+            answer.body.len()
+        );
+    });
+}
+
 #[test]
 fn many_slow_clients_cost_little_and_delay_nobody() {
     unharmed(|bastion, _| {

@@ -5,10 +5,12 @@
 
 pub(crate) mod aws;
 pub(crate) mod bastion;
+pub(crate) mod engineer;
 pub(crate) mod frames;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod wire;
 pub(crate) mod workshop;
@@ -25,6 +27,7 @@ use std::{
 };
 
 pub(crate) use bastion::Bastion;
+pub(crate) use engineer::Engineer;
 pub(crate) use peers::{need, need_module, peer};
 pub(crate) use process::Process;
 pub(crate) use service::Service;

@@ -49,9 +49,13 @@ impl Way {
 
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
     let this = rustc_host()?;
-    let target = arguments.target.clone().unwrap_or(this);
-    let way = Way::of(&target)?;
-    if let Some(missing) = missing(way, &target) {
+    build(host, arguments.target.as_deref().unwrap_or(&this))
+}
+
+/// Builds for a target, into dist/.
+pub(crate) fn build(host: &Host, target: &str) -> Result<(), String> {
+    let way = Way::of(target)?;
+    if let Some(missing) = missing(way, target) {
         return Err(missing);
     }
     let mut build = Command::new("cargo");
@@ -66,7 +70,7 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
         "--bin",
         "ephemwork",
         "--target",
-        &target,
+        target,
     ]);
     build
         .args(["--message-format", "json-render-diagnostics"])
@@ -87,7 +91,7 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
     let mut executables = messages.filter_map(|message| message["executable"].as_str().map(str::to_owned));
     let built = executables.next();
     let built = built.ok_or("cargo built no executable")?;
-    finish(Path::new(&built), &target)
+    finish(Path::new(&built), target)
 }
 
 fn finish(built: &Path, target: &str) -> Result<(), String> {

@@ -1,7 +1,8 @@
-//! The project's own chores, one verb a file: `cargo xtask tidy | dist | bench`.
+//! The project's own chores, one verb a file: `cargo xtask tidy | dist | release | bench`.
 
 mod bench;
 mod dist;
+mod release;
 mod tidy;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ struct Arguments {
 enum Verb {
     Tidy(tidy::Arguments),
     Dist(dist::Arguments),
+    Release(release::Arguments),
     Bench(bench::Arguments),
     Service(bench::service::Arguments),
     Lane(bench::lane::Arguments),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let done = match verb {
         Verb::Tidy(arguments) => tidy::main(&arguments),
         Verb::Dist(arguments) => dist::main(&host, &arguments),
+        Verb::Release(arguments) => release::main(&host, &arguments),
         Verb::Bench(arguments) => bench::main(&host, &arguments),
         Verb::Service(arguments) => bench::service::main(&arguments),
         Verb::Lane(arguments) => bench::lane::main(&arguments),

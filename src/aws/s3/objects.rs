@@ -105,7 +105,7 @@ impl Call for GetObject {
     }
 }
 
-/// Writes an object, unless there is one already (`PreconditionFailed`).
+/// Writes an object, if what is there is as expected (else `PreconditionFailed`).
 #[derive(Clone)]
 pub struct PutObject {
     /// Where.
@@ -116,6 +116,16 @@ pub struct PutObject {
     pub content_type: &'static str,
     /// What is written beside it.
     pub metadata: Metadata,
+    /// What has to be there.
+    pub over: Over,
+}
+
+/// What has to be there for something to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    Nothing,
+    /// An object with this etag.
+    Etag(String),
 }
 
 impl Call for PutObject {
@@ -132,7 +142,10 @@ impl Call for PutObject {
         let mut ask = ask(Method::PUT, &self.location);
         ask.body = self.body.clone();
         ask.header("content-type", self.content_type.to_owned());
-        ask.header("if-none-match", "*".to_owned());
+        match &self.over {
+            Over::Nothing => ask.header("if-none-match", "*"),
+            Over::Etag(etag) => ask.header("if-match", etag),
+        }
         beside(&mut ask, &self.metadata);
         ask
     }

@@ -17,6 +17,9 @@ use crate::name::Tag;
 /// Pairs of origin and host that are remembered.
 const MAX_PAIRS: usize = 1024;
 
+/// The longest origin and host that are remembered, in bytes: a scheme, a host name (253) and a port.
+const MAX_NAME: usize = 300;
+
 /// Tags remembered for a pair; two are enough to know that it is not one.
 const MAX_TAGS: usize = 2;
 
@@ -34,12 +37,9 @@ pub(crate) struct Origins(Mutex<HashMap<Pair, Vec<(Tag, Instant)>>>);
 type Pair = (Box<[u8]>, Box<[u8]>);
 
 fn pair(headers: &HeaderMap) -> Option<Pair> {
-    let origin = headers.get(header::ORIGIN)?.as_bytes().into();
-    let host = headers
-        .get(header::HOST)
-        .map(|host| host.as_bytes().into())
-        .unwrap_or_default();
-    Some((origin, host))
+    let origin = headers.get(header::ORIGIN)?.as_bytes();
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    (origin.len() <= MAX_NAME && host.len() <= MAX_NAME).then(|| (origin.into(), host.into()))
 }
 
 impl Origins {

@@ -15,6 +15,9 @@ use crate::protocol::NoAnswer;
 /// Who answered: `edge; reason=...`, `staging`, or the tag.
 pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-ephemwork-served-by");
 
+/// How much of a wrong value is shown to whoever sent it, in bytes: two names of the longest kind.
+const MAX_SHOWN: usize = 130;
+
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -100,8 +103,14 @@ impl Own {
     pub(crate) fn bad_header(bad: &BadHeader) -> Own {
         let what = match bad {
             BadHeader::NotText => format!("{HEADER_DISPLAY} is not text"),
-            BadHeader::Two(first, second) => format!("{HEADER_DISPLAY} has two different values, {first:?} and {second:?}"),
-            BadHeader::Tag(value, why) => format!("{HEADER_DISPLAY} is {value:?}, which is no tag: {why}"),
+            BadHeader::Two(first, second) => {
+                format!(
+                    "{HEADER_DISPLAY} has two different values, {:?} and {:?}",
+                    shown(first),
+                    shown(second)
+                )
+            }
+            BadHeader::Tag(value, why) => format!("{HEADER_DISPLAY} is {:?}, which is no tag: {why}", shown(value)),
         };
         Own::new(StatusCode::BAD_REQUEST, "bad-tag", what).hint(format!("send {HEADER_DISPLAY}: user:service"))
     }
@@ -182,6 +191,11 @@ impl Own {
         }
         response
     }
+}
+
+/// The beginning of what a client sent; it was text, so that it is all ASCII.
+fn shown(value: &str) -> &str {
+    value.get(..MAX_SHOWN).unwrap_or(value)
 }
 
 /// `GET /ephemwork-health`.

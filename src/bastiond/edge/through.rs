@@ -78,6 +78,9 @@ pub(super) async fn answer(edge: &Arc<Edge>, shared: &Shared, tag: &Tag, request
         Route::Unknown => return Err(Own::unknown(tag)),
         Route::Away { .. } => hold(edge, tag).await?,
     };
+    if request.headers().contains_key(header::ORIGIN) {
+        edge.origins.learn(request.headers(), tag, Instant::now());
+    }
     let limit = edge.daemon.tunables().hold;
     let Some(permit) = rt::timeout(limit, lane.permit()).await else {
         return Err(Own::crowded(tag, "has as many requests in flight as one connection carries"));

@@ -27,9 +27,7 @@ pub(super) async fn build(host: &Host, wanted: Wanted, aim: Aim, patience: Patie
     let verb = if aim == Aim::Upgrade { "upgrade" } else { "init" };
     let aws = match command::open(host, &wanted, asked.profile.as_deref()).await {
         Ok(aws) => aws,
-        Err(error) if error.what == NO_CREDENTIALS && !asked.live && aim == Aim::Bastion => {
-            return unread(host, &wanted, &asked, &error);
-        }
+        Err(error) if !asked.live && aim == Aim::Bastion => return nobody(host, wanted, &asked, error).await,
         Err(error) => return Err(error),
     };
     looking(&aws, &asked);
@@ -48,6 +46,22 @@ pub(super) async fn destroy(host: &Host, wanted: Wanted, asked: Asked) -> Result
 fn looking(aws: &Aws, asked: &Asked) {
     if asked.form == Form::Human {
         say::warn(&format!("looking at what stands in {} ...\n", aws.region()));
+    }
+}
+
+/// No account can be opened. When that is because there are no credentials at all, the plan from nothing is still of use.
+async fn nobody(host: &Host, wanted: Wanted, asked: &Asked, error: Error) -> Result<Exit> {
+    if error.what == NO_CREDENTIALS {
+        return unread(host, &wanted, asked, &error);
+    }
+    // Without a region nothing was looked for yet.
+    let somewhere = Wanted {
+        region: Some(ANY_REGION.to_owned()),
+        ..wanted.clone()
+    };
+    match command::open(host, &somewhere, asked.profile.as_deref()).await {
+        Err(none) if none.what == NO_CREDENTIALS => unread(host, &wanted, asked, &none),
+        _ => Err(error),
     }
 }
 

@@ -80,9 +80,15 @@ fn objects() {
             body: Bytes::from_static(b"{}"),
             content_type: "application/json",
             metadata: [("sha256".to_owned(), "0123".to_owned())].into(),
+            over: s3::Over::Nothing,
         };
-        at.call(put.clone()).await;
-        assert_eq!(at.refused(put).await.code(), Some("PreconditionFailed"));
+        let etag = at.call(put.clone()).await.unwrap();
+        assert_eq!(at.refused(put.clone()).await.code(), Some("PreconditionFailed"));
+        let over = |etag: String| s3::PutObject {
+            over: s3::Over::Etag(etag),
+            ..put.clone()
+        };
+        at.call(over(etag)).await;
         let head = at.call(s3::HeadObject { location: odd.clone() }).await;
         assert_eq!((head.size, head.metadata["sha256"].as_str()), (Some(2), "0123"));
         let missing = s3::HeadObject {

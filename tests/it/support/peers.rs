@@ -1,9 +1,11 @@
 //! Programs that the tests talk to and that Rust does not bring: Python with packages, Node, curl, strace.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 /// The program of this name: of the peers' own directories, else of the PATH. Without it the test is skipped with one line,
@@ -23,12 +25,18 @@ pub(crate) fn need(program: &str) -> Option<PathBuf> {
 /// A Python that has this module.
 #[track_caller]
 pub(crate) fn need_module(module: &str) -> Option<PathBuf> {
+    // Loading a large package takes a second, and many tests ask for the same one.
+    static KNOWN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
     let python = need("python3")?;
-    let has = Command::new(&python)
-        .args(["-c", &format!("import {module}")])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let has = *known.entry(module.to_owned()).or_insert_with(|| {
+        Command::new(&python)
+            .args(["-c", &format!("import {module}")])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    });
+    drop(known);
     if !has {
         missing(&format!("Python's {module}"));
     }
@@ -57,7 +65,7 @@ fn places() -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn missing(what: &str) {
+pub(super) fn missing(what: &str) {
     let required = std::env::var("EPHEMWORK_REQUIRE_PEERS").is_ok_and(|value| value == "1");
     assert!(!required, "{what} is missing; run tests/peers/install");
     // Straight to the terminal: the test passes, so that its captured output would not be shown.

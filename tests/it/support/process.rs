@@ -114,8 +114,14 @@ impl Process {
 
     /// Waits for its end and hands over all it said.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> Finished {
-        let status = self.wait();
+    pub(crate) fn finish(self) -> Finished {
+        self.finish_within(LIMIT)
+    }
+
+    /// [`Process::finish`] for what may take longer than the usual limit.
+    #[track_caller]
+    pub(crate) fn finish_within(mut self, limit: Duration) -> Finished {
+        let status = self.wait_within(limit);
         Finished {
             status,
             out: self.out(),

@@ -100,7 +100,8 @@ def xml_members(value, shape):
     pieces = []
     for member, inner in shape.members.items():
         part = value.get(member)
-        if part is not None:
+        # What S3 says in headers is not said again in the body.
+        if part is not None and "location" not in inner.serialization:
             pieces.append(xml_value(part, inner, inner.serialization.get("name", member)))
     return "".join(pieces)
 

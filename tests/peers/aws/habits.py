@@ -3,6 +3,7 @@ in bursts. All are counted in calls, never in seconds."""
 
 import base64
 import binascii
+import hashlib
 import json
 
 import models
@@ -22,6 +23,8 @@ DEFAULTS = {
     # Whether the agent of a running instance whose role lets it do so comes online by itself, after so many looks.
     "agent": True,
     "agent_after": 1,
+    # What an instance of the product reports of its boot once its agent is online: "ready", "failed", or nothing.
+    "boot": "ready",
     # Whether the targets on running instances become healthy by themselves, after so many looks; and how long they drain.
     "target": True,
     "target_after": 1,
@@ -189,7 +192,9 @@ class Page:
         if self.all and (token is not None or limit is not None):
             text = f"The parameter {ids} cannot be used with the parameter maxResults"
             raise Refusal("InvalidParameterCombination", text)
-        self.asked = f"{call.name} {json.dumps(self.params, sort_keys=True, default=str)}"
+        asked = f"{call.name} {json.dumps(self.params, sort_keys=True, default=str)}"
+        # AWS's tokens are short however much was asked: IAM takes none above 320 characters.
+        self.asked = hashlib.sha256(asked.encode()).hexdigest()
         self.size = min(size, limit or size)
         self.start = self.read(token, call.protocol) if token is not None else 0
 

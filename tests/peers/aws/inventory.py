@@ -124,6 +124,8 @@ def parameters(call):
     while True:
         page = call("ssm", "DescribeParameters", **token)
         for each in page["Parameters"]:
+            if each["Name"].startswith("/aws/"):
+                continue
             value = call("ssm", "GetParameter", Name=each["Name"], WithDecryption=True)["Parameter"]
             tags = call("ssm", "ListTagsForResource", ResourceType="Parameter", ResourceId=each["Name"])["TagList"]
             found[each["Name"]] = {

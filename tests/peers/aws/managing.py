@@ -5,6 +5,7 @@ import json
 import secrets
 import urllib.parse
 
+import booting
 from encode import Refusal
 
 # What the agent must be allowed to call before it is ever seen.
@@ -23,6 +24,8 @@ def instance_information(world, call, params):
         if instance["State"]["Name"] == "terminated":
             continue
         ping = agent(world, instance)
+        if ping == "Online":
+            booting.boot(world, call.region, instance)
         if ping is not None:
             found.append(information(instance, ping))
     for each in params.get("Filters", []):

@@ -16,6 +16,7 @@ import faults
 import habits
 import managing
 import models
+import objects
 import rules
 import settling
 import signature
@@ -57,6 +58,8 @@ class State:
         self.instances = settling.Instances()
         self.agents, self.targets, self.drains = settling.Waiting(), settling.Waiting(), settling.Waiting()
         self.draining = []
+        # Ids of instances that have reported their boot.
+        self.booted = set()
         # Instance id -> PingStatus, and target id (or id:port) -> (state, reason, description), as the test said.
         self.pings, self.health = {}, {}
         self.console, self.sessions, self.endpoints, self.tokens = {}, {}, {}, {}
@@ -192,7 +195,7 @@ class World:
         self.throttle(call.protocol)
         self.refuse(call)
         if call.protocol == "rest-xml":
-            return self.object_store(call, request)
+            return objects.serve(self, call, request)
         if call.params.get("DryRun"):
             raise Refusal("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
         self.state.visibility.check(call)
@@ -228,15 +231,6 @@ class World:
         if action in self.state.denied or call.name in self.state.denied:
             code, text, status = DENIED[call.protocol]
             raise Refusal(code, text.format(caller=CALLER, action=action), status)
-
-    def object_store(self, call, request):
-        bucket = call.params.get("Bucket")
-        if bucket and call.operation not in ("GetBucketLocation", "CreateBucket"):
-            where = self.account.bucket_region(bucket)
-            if where not in (None, call.region):
-                text = "The bucket you are attempting to access must be addressed using the specified endpoint."
-                raise Refusal("PermanentRedirect", text, 301, {"x-amz-bucket-region": where})
-        return self.account.wsgi(request.method, request.path, request.query, request.headers, request.body)
 
     def pass_on(self, call, params, operation=None):
         """Lets moto carry out an operation of the call's service, its own unless another is named."""

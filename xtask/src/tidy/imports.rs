@@ -62,8 +62,16 @@ const PURE: &[&str] = &[
     "bastiond/registry",
     "bastiond/route",
     "session/machine",
+    "provision/cost",
     "provision/desired",
+    "provision/documents",
+    "provision/names",
+    "provision/observed",
     "provision/plan",
+    "provision/rights",
+    "provision/snippet",
+    "provision/step",
+    "provision/wanted",
 ];
 
 /// What a pure file does not name: clocks, sockets, files, processes, the environment, randomness, tasks, output.

@@ -1,5 +1,8 @@
 """AWS's habits, one by one: each does what habits.py says, and so many calls long."""
 
+import base64
+import hashlib
+
 from accepts import AGENT, TAGS, TRUST, bastion, launch
 from botocore.exceptions import ClientError
 from client import clean, client, control, fresh, refused, run
@@ -184,6 +187,38 @@ def pages():
     clean()
 
 
+def pages_of_uploads():
+    made = fresh(page=2)
+    s3 = client("s3")
+    at = dict(Bucket=made["bucket"])
+    ids = {(key, s3.create_multipart_upload(Key=key, **at)["UploadId"]) for key in ("a", "a", "b", "c", "d")}
+    pages = list(s3.get_paginator("list_multipart_uploads").paginate(**at))
+    assert [len(page["Uploads"]) for page in pages] == [2, 2, 1], pages
+    assert {(each["Key"], each["UploadId"]) for page in pages for each in page["Uploads"]} == ids
+    assert len(s3.list_multipart_uploads(MaxUploads=1, **at)["Uploads"]) == 1
+    rest = s3.list_multipart_uploads(KeyMarker="b", **at)["Uploads"]
+    assert [each["Key"] for each in rest] == ["c", "d"], rest
+    key, upload = min(ids)
+    for number in (3, 1, 2, 5):
+        s3.upload_part(Key=key, UploadId=upload, PartNumber=number, Body=b"x" * number, **at)
+    pages = list(s3.get_paginator("list_parts").paginate(Key=key, UploadId=upload, **at))
+    assert [[part["PartNumber"] for part in page["Parts"]] for page in pages] == [[1, 2], [3, 5]], pages
+    assert pages[0]["Parts"][1]["Size"] == 2 and pages[0]["UploadId"] == upload, pages
+    clean()
+
+
+def checksums():
+    made = fresh()
+    s3 = client("s3")
+    put = dict(Bucket=made["bucket"], Key="k", Body=b"text")
+    refused("BadDigest", s3.put_object, ChecksumSHA256="A" * 43 + "=", **put)
+    refused("InvalidDigest", s3.put_object, ChecksumSHA256="short", **put)
+    refused("BadDigest", s3.put_object, ContentMD5="A" * 22 + "==", **put)
+    s3.put_object(ChecksumSHA256=base64.b64encode(hashlib.sha256(b"text").digest()).decode(), **put)
+    refused("PreconditionFailed", s3.put_object, IfNoneMatch="*", **put)
+    clean()
+
+
 def throttling():
     fresh(throttle_every=4, throttle_length=2)
     ec2 = client("ec2")
@@ -268,6 +303,8 @@ if __name__ == "__main__":
             launches,
             documented_rules,
             pages,
+            pages_of_uploads,
+            checksums,
             throttling,
             faults_in_every_protocol,
             regions,

@@ -1,0 +1,179 @@
+//! What is not done, and what is said of it: guards, choices that only a person can make, missing rights, boots that fail.
+
+use serde_json::{Value, json};
+
+use crate::support::engineer::difference;
+use crate::support::{Engineer, Process};
+
+/// Runs it; nothing may be written, and it must end so.
+#[track_caller]
+fn refused(engineer: &Engineer, arguments: &[&str], code: i32, parts: &[&str]) {
+    let before = engineer.exact();
+    let finished = engineer.bastion(arguments);
+    assert_eq!(finished.code(), code, "{arguments:?}\n{}\n{}", finished.out, finished.err);
+    for part in parts {
+        assert!(finished.err.contains(part), "{part:?} is not in\n{}", finished.err);
+    }
+    assert_eq!(difference(&before, &engineer.exact()), [""; 0]);
+}
+
+#[test]
+fn guards_hold_before_any_write() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.write("expected_account_id = \"210987654321\"");
+    let account = ["this is account 123456789012, and bastion.expected_account_id is 210987654321; nothing was changed"];
+    refused(&engineer, &["init", "--live", "--yes"], 6, &account);
+    refused(&engineer, &["upgrade", "--live", "--yes"], 6, &account);
+    refused(&engineer, &["destroy", "--live", "--yes"], 6, &account);
+    engineer.file(&format!(
+        "[tunnel]\ntype = \"ec2\"\nexpected_vpc_id = \"vpc-01234567\"\n[bastion]\nsubnet_id = \"{}\"\nalb_security_group_id = \"{}\"\n\
+         bastion_binary_s3_uri = \"{}\"",
+        engineer.subnet(),
+        engineer.id("alb_group"),
+        engineer.id("uri")
+    ));
+    let vpc = format!("is in {}, and tunnel.expected_vpc_id is vpc-01234567", engineer.id("vpc"));
+    refused(&engineer, &["init", "--live", "--yes"], 6, &[&vpc]);
+    // Nobody is there to be asked.
+    engineer.write("");
+    refused(&engineer, &["init", "--live"], 2, &["--live --yes"]);
+}
+
+#[test]
+fn what_may_be_two_things_is_listed() {
+    let Some(engineer) = Engineer::start() else { return };
+    let uri = format!("[bastion]\nbastion_binary_s3_uri = \"{}\"", engineer.id("uri"));
+    engineer.file(&uri);
+    let other = engineer.staging["subnets"][1].as_str().unwrap();
+    let parts = ["which subnet? There are 2", engineer.subnet(), other, "--subnet-id"];
+    refused(&engineer, &["init"], 3, &parts);
+    // One subnet and one load balancer are found by themselves.
+    let told = engineer.works(&["init", "--subnet-id", other]);
+    assert!(
+        told.contains(&format!("{other}, no public address")) && told.contains(engineer.id("alb_group")),
+        "{told}"
+    );
+    engineer.file("");
+    refused(
+        &engineer,
+        &["init", "--subnet-id", other],
+        3,
+        &["what shall the bastion run?", "cargo xtask release"],
+    );
+    engineer.file("[bastion]\nbastion_binary_s3_uri = \"s3://shop-releases/nothing\"");
+    refused(
+        &engineer,
+        &["init", "--subnet-id", other],
+        3,
+        &["there is no object s3://shop-releases/nothing"],
+    );
+}
+
+#[test]
+fn processors_that_do_not_agree() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.upload("for another", "x86_64");
+    refused(
+        &engineer,
+        &["init", "--live", "--yes"],
+        3,
+        &["are for different processors", "t4g.nano for arm64"],
+    );
+    // An object put there by hand says it itself.
+    let elf = [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[0x3e, 0], &[0; 44]].concat();
+    let params =
+        json!({ "Bucket": engineer.id("bucket"), "Key": engineer.id("key"), "Body": ephemwork::aws::base64::encode(&elf) });
+    engineer.world.aws("s3", "PutObject", params);
+    refused(&engineer, &["init"], 3, &["ephemwork-arm64 for x86_64"]);
+    let params = json!({ "Bucket": engineer.id("bucket"), "Key": engineer.id("key"), "Body": "aGVsbG8=" });
+    engineer.world.aws("s3", "PutObject", params);
+    refused(&engineer, &["init"], 3, &["is no program for Linux"]);
+}
+
+#[test]
+fn a_missing_right_is_named() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.world.deny(&["elasticloadbalancing:DescribeRules"]);
+    refused(&engineer, &["init"], 4, &["elasticloadbalancing:DescribeRules"]);
+    engineer.world.deny(&["ec2:RunInstances"]);
+    let finished = engineer.bastion(&["init", "--live", "--yes"]);
+    assert_eq!(finished.code(), 4, "{finished:?}");
+    assert!(finished.err.contains("ec2:RunInstances"), "{}", finished.err);
+    engineer.world.deny(&[]);
+    engineer.works(&["init", "--live", "--yes"]);
+}
+
+#[test]
+fn without_credentials_there_is_still_a_plan() {
+    let Some(engineer) = Engineer::start() else { return };
+    for region in [None, Some("eu-west-1")] {
+        let mut command = engineer.without_credentials(&["bastion", "init"]);
+        if let Some(region) = region {
+            command.env("AWS_REGION", region);
+        }
+        let finished = Process::run("bastion", &mut command);
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        for part in [
+            "no account was read",
+            "create the IAM role ephemwork-shop-bastion-",
+            "cost a month",
+            "ec2:RunInstances",
+        ] {
+            assert!(finished.out.contains(part), "{part:?} is not in\n{}", finished.out);
+        }
+    }
+    let finished = Process::run(
+        "bastion",
+        engineer
+            .without_credentials(&["bastion", "init", "--live", "--yes"])
+            .env("AWS_REGION", "eu-west-1"),
+    );
+    assert_eq!(finished.code(), 4, "{finished:?}");
+    assert_eq!(engineer.world.count(), 0);
+}
+
+#[test]
+fn a_boot_that_fails_says_why() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.world.habits(json!({ "boot": "failed" }));
+    let finished = engineer.bastion(&["init", "--live", "--yes"]);
+    assert_eq!(finished.code(), 5, "{finished:?}");
+    assert!(
+        finished.err.contains("its boot failed: fetch the binary: 403"),
+        "{}",
+        finished.err
+    );
+    let told = engineer.works(&["status"]);
+    assert!(told.contains("its boot failed: fetch the binary: 403"), "{told}");
+    engineer.world.habits(json!({ "boot": "ready" }));
+    let told = engineer.works(&["init", "--live", "--yes"]);
+    assert!(told.contains("its boot failed"), "{told}");
+    assert_eq!(engineer.instances().len(), 1);
+    assert!(engineer.works(&["init"]).contains("nothing to do"));
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_old_one_serving() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.works(&["init", "--live", "--yes"]);
+    let whole = engineer.account();
+    let old = engineer.instances()[0]["InstanceId"].clone();
+    engineer.upload("broken", "arm64");
+    engineer.world.habits(json!({ "boot": "failed" }));
+    let finished = engineer.bastion(&["upgrade", "--live", "--yes"]);
+    assert_eq!(finished.code(), 5, "{finished:?}");
+    assert!(finished.err.contains("the old instance serves as before"), "{}", finished.err);
+    let status: Value = serde_json::from_str(&engineer.works(&["status", "--json"])).unwrap();
+    let serving: Vec<&Value> = status["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["target"] == "healthy")
+        .collect();
+    assert_eq!((serving.len(), &serving[0]["id"]), (1, &old), "{status}");
+    // What the failed one left is gone after the next init, and nothing else has changed.
+    engineer.upload("a binary", "arm64");
+    engineer.works(&["init", "--live", "--yes"]);
+    engineer.works(&["status"]);
+    assert_eq!(difference(&whole, &engineer.account()), [""; 0]);
+}
