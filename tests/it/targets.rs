@@ -13,6 +13,8 @@ const TAKEN: &[(&[u8], &str)] = &[
     (b"/latin/\xe9?q=\xe9\xff", "/latin/%E9?q=%E9%FF"),
     (b"/a<b>`c?d=<e>", "/a%3Cb%3E%60c?d=%3Ce%3E"),
     (b"/a\"b", "/a\"b"),
+    (b"/a#fragment", "/a"),
+    (b"/a#\xff<", "/a"),
     (b"/100%/%zz", "/100%/%zz"),
     (b"//a//b", "//a//b"),
     (b"http://shop.test/<?\"", "/%3C?%22"),

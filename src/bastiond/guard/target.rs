@@ -90,10 +90,10 @@ fn path(target: &[u8]) -> Option<usize> {
 }
 
 /// The target with those bytes percent-encoded that the HTTP library refuses: `<` and `>`, a backtick in the path, a quote in the
-/// query, and, where the whole is not UTF-8, what is not ASCII. A fragment, which is for no server, is left to the library to drop.
+/// query, and, where the whole is not UTF-8, what is not ASCII. A fragment, which is for no server, is dropped.
 pub(crate) fn encoded(target: &[u8]) -> Vec<u8> {
     let (before, rest) = target.split_at(path(target).unwrap_or(target.len()));
-    let (rest, fragment) = rest.split_at(memchr::memchr(b'#', rest).unwrap_or(rest.len()));
+    let rest = &rest[..memchr::memchr(b'#', rest).unwrap_or(rest.len())];
     let text = std::str::from_utf8(rest).is_ok();
     let query = memchr::memchr(b'?', rest).unwrap_or(rest.len());
     let mut out = before.to_vec();
@@ -111,7 +111,6 @@ pub(crate) fn encoded(target: &[u8]) -> Vec<u8> {
             out.push(byte);
         }
     }
-    out.extend_from_slice(fragment);
     out
 }
 
@@ -137,7 +136,8 @@ mod tests {
         check(b"/a<b>`c?d=\"<`>", Some("/a%3Cb%3E%60c?d=%22%3C`%3E"));
         check("/caf\u{e9}?\u{e9}".as_bytes(), Some("/caf\u{e9}?\u{e9}"));
         check(b"/caf\xe9/\xc3\xa9", Some("/caf%E9/%C3%A9"));
-        check(b"/a#<", Some("/a#<"));
+        check(b"/a#b", Some("/a#b"));
+        check(b"/a#<\xff", Some("/a"));
         check(b"http://h/<?\"", Some("http://h/%3C?%22"));
         check(b"http://h?<", Some("http://h?%3C"));
         check(b"HTTPS://u:p@[::1]:8/a", Some("HTTPS://u:p@[::1]:8/a"));
