@@ -8,31 +8,6 @@ _ephemwork_services() {
     _describe -t services 'service' services
 }
 
-_ephemwork_bastion() {
-    local -a place live
-    place=('--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' '--help[show the help]')
-    live=('--live[change the account]' '--yes[do not ask]' '--json[print JSON]')
-    case $words[2] in
-        init)
-            _arguments $place $live '--ami-id[the image]:id:' '--subnet-id[where the instance stands]:id:' \
-                '--alb-security-group-id[the group of the load balancer]:id:' \
-                '--bastion-binary-s3-uri[what the instance runs]:uri:' \
-                '--listener-arn[the listener that gets the rules]:arn:' \
-                '--eice[let an EC2 Instance Connect Endpoint in]' \
-                '--no-wait[return once everything is created]' '--verbose[print documents too]'
-            ;;
-        upgrade)
-            _arguments $place $live '--ami-id[the image]:id:' '--verbose[print documents too]' \
-                '--bastion-binary-s3-uri[what the instance runs]:uri:'
-            ;;
-        destroy) _arguments $place $live ;;
-        status) _arguments $place '--json[print JSON]' ;;
-        policy) _arguments $place '*:whose:(admin developer instance)' ;;
-        snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
-        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet)' ;;
-    esac
-}
-
 _ephemwork() {
     local curcontext=$curcontext state line
     local -A opt_args
@@ -72,11 +47,28 @@ _ephemwork() {
                 status) _arguments '--all[everyone'\''s sessions]' '--json[print JSON]' '--help[show the help]' ;;
                 init) _arguments '--stdout[print instead of writing]' '--json[print JSON]' '--help[show the help]' ;;
                 bastion)
-                    if ((CURRENT > 2)); then
-                        _ephemwork_bastion
-                    else
-                        _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet)'
-                    fi
+                    local -a place live
+                    place=('--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' '--help[show the help]')
+                    live=('--live[change the account]' '--yes[do not ask]' '--json[print JSON]')
+                    case $words[2] in
+                        init)
+                            _arguments $place $live '--ami-id[the image]:id:' '--subnet-id[where the instance stands]:id:' \
+                                '--alb-security-group-id[the group of the load balancer]:id:' \
+                                '--bastion-binary-s3-uri[what the instance runs]:uri:' \
+                                '--listener-arn[the listener that gets the rules]:arn:' \
+                                '--eice[let an EC2 Instance Connect Endpoint in]' \
+                                '--no-wait[return once everything is created]' '--verbose[print documents too]'
+                            ;;
+                        upgrade)
+                            _arguments $place $live '--ami-id[the image]:id:' '--verbose[print documents too]' \
+                                '--bastion-binary-s3-uri[what the instance runs]:uri:'
+                            ;;
+                        destroy) _arguments $place $live ;;
+                        status) _arguments $place '--json[print JSON]' ;;
+                        policy) _arguments $place '*:whose:(admin developer instance)' ;;
+                        snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
+                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet)' ;;
+                    esac
                     ;;
                 doctor)
                     _arguments '--json[print JSON]' '--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' \

@@ -196,8 +196,10 @@ pub(super) fn without(why: &(dyn StdError + 'static), profile: Option<&str>) -> 
     let chain = chain(why);
     let shown = profile.unwrap_or("default");
     let lower = chain.to_lowercase();
-    if lower.contains("sso") {
-        let what = if lower.contains("expired") || lower.contains("unauthorized") {
+    // GetRoleCredentials says UnauthorizedException of a session that was ended elsewhere.
+    let refused = chain.contains("UnauthorizedException");
+    if refused || chain.contains("SSO") || chain.contains("/sso/cache") {
+        let what = if refused || lower.contains("expired") {
             format!("the SSO session of AWS profile {shown} has expired")
         } else {
             format!("there is no SSO session for AWS profile {shown}")
@@ -205,9 +207,11 @@ pub(super) fn without(why: &(dyn StdError + 'static), profile: Option<&str>) -> 
         let error = Error::new(Exit::Credentials, what).because(chain);
         return error.hint(format!("aws sso login --profile {shown}"));
     }
-    let nothing = why
-        .downcast_ref::<CredentialsError>()
-        .is_some_and(|why| matches!(why, CredentialsError::CredentialsNotLoaded(_)));
+    // The instance's own are asked for last: where it has none, or is none, nobody has.
+    let nothing = lower.contains("imds")
+        || why
+            .downcast_ref::<CredentialsError>()
+            .is_some_and(|why| matches!(why, CredentialsError::CredentialsNotLoaded(_)));
     if nothing {
         let what = match profile {
             Some(profile) => format!("no AWS credentials are found for profile {profile}"),
@@ -277,6 +281,24 @@ mod tests {
             None,
             "there is no SSO session for AWS profile default",
             "aws sso login --profile default",
+        );
+        check(
+            CredentialsError::provider_error("service error: UnauthorizedException: Session token not found or invalid"),
+            Some("work"),
+            "the SSO session of AWS profile work has expired",
+            "aws sso login --profile work",
+        );
+        check(
+            CredentialsError::provider_error("the associated role is missing"),
+            Some("work"),
+            "AWS profile work gives no credentials",
+            "--profile work",
+        );
+        check(
+            CredentialsError::provider_error("failed to load IMDS session token"),
+            None,
+            NO_CREDENTIALS,
+            "AWS_PROFILE",
         );
         check(
             CredentialsError::not_loaded("x"),

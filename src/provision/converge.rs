@@ -175,7 +175,11 @@ impl Run<'_> {
                 Some(why) => format!("EC2 ended it: {why}"),
                 None => format!("it is {}", found.state),
             }),
-            None => Some("it is gone".to_owned()),
+            // A list may miss for a moment what it had before; one that is gone stands among the terminated.
+            None => observed
+                .terminated
+                .contains(instance)
+                .then(|| "EC2 has terminated it".to_owned()),
         }
     }
 

@@ -7,7 +7,8 @@ use super::desired::VOLUME_GIB;
 /// Hours of a month, as AWS's own calculator has it.
 const MONTH: f64 = 730.0;
 
-/// On-demand Linux prices in us-east-1, US dollars an hour (EC2 On-Demand Pricing, read in 2026). Other regions differ by up to a half.
+/// On-demand Linux prices in us-east-1, US dollars an hour, as they were known when this was written: an estimate, which is what is printed.
+/// <https://aws.amazon.com/ec2/pricing/on-demand/> has today's. Other regions differ by up to a half.
 const HOURLY: &[(&str, f64)] = &[
     ("t4g.nano", 0.0042),
     ("t4g.micro", 0.0084),
