@@ -219,8 +219,7 @@ impl server::Handler for Handler {
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {
-        // A future that is called here is part of every connection's; this one is large, and only stock clients need it.
-        match Box::pin(self.claim(address, port, session)).await {
+        match self.claim(address, port, session).await {
             Ok(()) => Ok(true),
             Err(why) => {
                 // A refused forward carries no text; a message for the client's log does (RFC 4253, section 11.3).
@@ -240,9 +239,7 @@ impl server::Handler for Handler {
         if let Carrier::OpenSsh(forwards) = &lane.carrier {
             forwards.remove(&tag.service);
         }
-        Ok(Box::pin(self.daemon.release(&tag, None, Releaser::Lane(lane.id)))
-            .await
-            .is_ok())
+        Ok(self.daemon.release(&tag, None, Releaser::Lane(lane.id)).await.is_ok())
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {

@@ -31,7 +31,7 @@ const MAX_CONTROLS: usize = 4;
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The requests channel of a laptop. HTTP/2 begins on it with the first request: of a thousand tunnels most are idle, and its
-/// buffers are more than half of what a tunnel costs.
+/// buffers would be a third of what a tunnel costs.
 #[derive(Default)]
 pub(crate) struct Requests {
     /// Open, and not used yet.
