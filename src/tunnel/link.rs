@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use smol::channel::{Receiver, Sender};
 use smol::lock::Mutex;
 
-use super::ssh::{self, Ended, Login};
-use super::transport::Transport;
+use super::ssh::{self, Ended, Login, Unconnected};
+use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
 use crate::rt;
@@ -70,6 +70,22 @@ impl Link {
         match rt::timeout(CONNECT_LIMIT, open(transport, login)).await {
             Some(result) => result,
             None => Err(unreachable(transport).because(format!("no answer within {} s", CONNECT_LIMIT.as_secs()))),
+        }
+    }
+
+    /// The same over a stream that is open.
+    ///
+    /// # Errors
+    /// What SSH says, within [`CONNECT_LIMIT`].
+    pub(crate) async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
+        match rt::timeout(CONNECT_LIMIT, over(stream, login)).await {
+            Some(result) => result,
+            None => {
+                let why = format!("no answer within {} s", CONNECT_LIMIT.as_secs());
+                Err(Error::new(Exit::Unreachable, "SSH with the bastion failed")
+                    .because(why)
+                    .into())
+            }
         }
     }
 
@@ -193,6 +209,10 @@ impl Link {
 
 async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
     let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
+    Ok(over(stream, login).await?)
+}
+
+async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
     let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
     let link = Link {

@@ -3,12 +3,18 @@
 //! [`Link::connect`] makes one lane: transport, SSH, the requests channel for `session::serve` and the control
 //! channel behind [`Link`]'s methods. A link never reconnects by itself; whoever holds it decides.
 
+pub(crate) mod eice;
 mod link;
 pub mod ssh;
+pub(crate) mod ssm;
 pub(crate) mod stream;
 mod transport;
+mod websocket;
 pub(crate) mod window;
 
 pub use link::{Link, Requests};
+pub(crate) use ssh::Unconnected;
 pub use ssh::{ClientKey, Login};
+pub(crate) use transport::Stream;
 pub use transport::Transport;
+pub(crate) use websocket::Unopened;

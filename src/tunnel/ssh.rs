@@ -160,6 +160,37 @@ pub(super) struct Connected {
     pub(super) ended: Ended,
 }
 
+/// Why there is no SSH connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Unconnected {
+    /// The bastion shows another host key.
+    HostKey {
+        /// As the login has it.
+        pinned: String,
+        /// `ssh-ed25519 AAAA…`
+        shown: String,
+    },
+    /// The bastion does not accept the laptop's key.
+    Key(Error),
+    /// Everything else.
+    Other(Error),
+}
+
+impl From<Error> for Unconnected {
+    fn from(error: Error) -> Unconnected {
+        Unconnected::Other(error)
+    }
+}
+
+impl From<Unconnected> for Error {
+    fn from(why: Unconnected) -> Error {
+        match why {
+            Unconnected::HostKey { pinned, shown } => wrong_host_key(&pinned, &shown),
+            Unconnected::Key(error) | Unconnected::Other(error) => error,
+        }
+    }
+}
+
 /// Keeps the connection; dropping it closes the connection without a word.
 pub(super) struct Handle(client::Handle<Handler>);
 
@@ -214,8 +245,7 @@ impl client::Handler for Handler {
         if public_line(key) == self.host_key {
             return Ok(true);
         }
-        let fingerprint = key.fingerprint(ssh_key::HashAlg::Sha256).to_string();
-        *self.mismatch.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+        *self.mismatch.lock().unwrap_or_else(PoisonError::into_inner) = Some(public_line(key));
         Ok(false)
     }
 
@@ -314,7 +344,7 @@ impl client::Handler for Handler {
 }
 
 /// SSH over an open stream: key exchange, host key, public key, the requests channel. The caller bounds the time.
-pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected> {
+pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected, Unconnected> {
     let config = client::Config {
         client_id: identification(),
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
@@ -341,8 +371,11 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         Err(why) => {
             let mismatch = mismatch.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Err(match mismatch {
-                Some(found) => wrong_host_key(&login.host_key, &found),
-                None => unreachable(&why),
+                Some(shown) => Unconnected::HostKey {
+                    pinned: login.host_key.clone(),
+                    shown,
+                },
+                None => unreachable(&why).into(),
             });
         }
     };
@@ -352,15 +385,17 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         .await
         .map_err(|why| unreachable(&why))?;
     if !answer.success() {
-        return Err(Error::new(
-            Exit::Unreachable,
-            format!(
-                "the bastion does not accept this laptop's key for user {:?}",
-                login.user.as_str()
-            ),
-        )
-        .because(format!("key {}", login.key.public_line()))
-        .hint("add the key with this user's name to the bastion's authorized keys"));
+        return Err(Unconnected::Key(
+            Error::new(
+                Exit::Unreachable,
+                format!(
+                    "the bastion does not accept this laptop's key for user {:?}",
+                    login.user.as_str()
+                ),
+            )
+            .because(format!("key {}", login.key.public_line()))
+            .hint("add the key with this user's name to the bastion's authorized keys"),
+        ));
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
@@ -383,11 +418,16 @@ async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<Chann
     }
 }
 
-fn wrong_host_key(pinned: &str, found: &str) -> Error {
-    let pinned = match PublicKey::from_openssh(pinned) {
+/// A key's line as people compare it.
+pub(crate) fn fingerprint(line: &str) -> String {
+    match PublicKey::from_openssh(line) {
         Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-        Err(_) => format!("{pinned:?}, which is not a key"),
-    };
+        Err(_) => format!("{line:?}, which is not a key"),
+    }
+}
+
+fn wrong_host_key(pinned: &str, shown: &str) -> Error {
+    let (pinned, found) = (fingerprint(pinned), fingerprint(shown));
     Error::new(
         Exit::Unreachable,
         "the bastion shows another host key than the one that is pinned",
