@@ -46,29 +46,28 @@ impl Incoming {
             counters.dropped += 1;
             return;
         }
-        let cost = message.payload.len() + OVERHEAD;
-        let room = match sequence.checked_sub(self.expected) {
-            None => {
+        let distance = match sequence.checked_sub(self.expected) {
+            Some(distance) if !self.holds(distance) => distance,
+            // It is here already; the agent does not know.
+            _ => {
                 counters.duplicates += 1;
                 self.acks.push_back((sequence, message.id));
                 return;
             }
-            Some(0) => self.inbox_bytes < 2 * settings.inbox_bytes,
-            Some(distance) => distance <= settings.ahead_messages as u64 && self.ahead_bytes + cost <= settings.ahead_bytes,
+        };
+        let cost = message.payload.len() + OVERHEAD;
+        let room = match distance {
+            0 => self.inbox_bytes < 2 * settings.inbox_bytes,
+            _ => distance <= settings.ahead_messages as u64 && self.ahead_bytes + cost <= settings.ahead_bytes,
         };
         if !room {
             counters.dropped += 1;
             return;
         }
         self.acks.push_back((sequence, message.id));
-        let distance = (sequence - self.expected) as usize;
+        let distance = distance as usize;
         if self.ahead.len() <= distance {
             self.ahead.resize_with(distance + 1, || None);
-        }
-        let slot = &mut self.ahead[distance];
-        if slot.is_some() {
-            counters.duplicates += 1;
-            return;
         }
         counters.received += 1;
         let payload = if distance > 0 {
@@ -76,11 +75,17 @@ impl Incoming {
         } else {
             message.payload
         };
-        *slot = Some(Part {
+        self.ahead[distance] = Some(Part {
             payload_type: message.payload_type,
             payload,
         });
         self.ahead_bytes += cost;
+    }
+
+    /// Whether the message so far behind the expected one is held.
+    fn holds(&self, distance: u64) -> bool {
+        let index = usize::try_from(distance).unwrap_or(usize::MAX);
+        self.ahead.get(index).is_some_and(Option::is_some)
     }
 
     /// The next message in order.
