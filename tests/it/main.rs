@@ -55,6 +55,7 @@ mod shared;
 mod smuggling;
 mod snippets;
 mod sshd;
+mod ssm_double;
 mod staging;
 mod streaming;
 mod support;
