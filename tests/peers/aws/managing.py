@@ -1,4 +1,4 @@
-"""Systems Manager, IAM and Instance Connect beyond moto: agents, sessions, the policy simulator, key pushes."""
+"""Systems Manager and IAM beyond moto: agents, sessions, the policy simulator."""
 
 import datetime
 import json
@@ -163,15 +163,7 @@ def describe_sessions(world, call, params):
     return {"Sessions": found}
 
 
-# -- key pushes and the simulator
-
-
-def send_key(world, call, params):
-    try:
-        world.account.call("ec2", call.region, "DescribeInstances", {"InstanceIds": [params["InstanceId"]]})
-    except Refusal:
-        raise Refusal("EC2InstanceNotFoundException", "The specified instance was not found.") from None
-    return {"RequestId": secrets.token_hex(16), "Success": True}
+# -- the simulator
 
 
 def simulate(world, call, params):
@@ -204,7 +196,6 @@ HANDLERS = {
     "ssm:ResumeSession": resume_session,
     "ssm:TerminateSession": terminate_session,
     "ssm:DescribeSessions": describe_sessions,
-    "ec2-instance-connect:SendSSHPublicKey": send_key,
     "iam:SimulatePrincipalPolicy": simulate,
     "iam:CreateInstanceProfile": new_profile,
     "iam:AddRoleToInstanceProfile": new_profile,
