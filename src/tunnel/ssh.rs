@@ -45,6 +45,9 @@ pub(crate) const REKEY_TIME: Duration = Duration::from_secs(3600);
 /// How long a bastion that does not take a key may take to say why; it waits half of this for another key.
 const REASON_LIMIT: Duration = Duration::from_secs(1);
 
+/// What stands before a bastion's own words about the end of a connection.
+const GOODBYE: &str = "the bastion ended the connection: ";
+
 /// What both sides offer: no SHA-1, no CBC, no finite-field groups, authenticated ciphers only. aes128-gcm comes first, it costs
 /// half of chacha20 on every CPU with AES instructions. Strict key exchange is announced and used with every peer that has it.
 pub(crate) fn preferred() -> Preferred {
@@ -227,7 +230,7 @@ impl client::Handler for Handler {
             DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
                 "the bastion ended the connection".to_owned()
             }
-            DisconnectReason::ReceivedDisconnect(info) => format!("the bastion ended the connection: {}", info.message),
+            DisconnectReason::ReceivedDisconnect(info) => format!("{GOODBYE}{}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
             DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
@@ -376,7 +379,7 @@ fn unaccepted(login: &Login, reason: Option<String>) -> Error {
     );
     match reason {
         Some(reason) => error
-            .because(reason)
+            .because(reason.strip_prefix(GOODBYE).unwrap_or(&reason))
             .hint("try again; if it stays so, the bastion's log has more (journalctl -u ephemwork-bastiond)"),
         None => error
             .because(format!("key {}", login.key.public_line()))
