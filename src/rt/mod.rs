@@ -3,6 +3,7 @@
 //!
 //! Why this arrangement: see "Runtime" in ARCHITECTURE.md.
 
+pub mod certificates;
 mod dial;
 mod hyper_seam;
 mod readahead;

@@ -22,6 +22,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["rt/"]),
     ("rustls_native_certs", &["rt/"]),
     ("russh", &["tunnel/ssh", "bastiond/ssh"]),
+    ("webpki", &["rt/"]),
     ("redb", &["bastiond/store", "session/records"]),
     ("aws_config", &["aws/client.rs", "aws/credentials.rs"]),
     (
@@ -66,6 +67,8 @@ const PURE: &[&str] = &[
     "aws/ssm",
     "aws/sts",
     "aws/xml",
+    "bastiond/authorize/blocks",
+    "bastiond/principal",
     "bastiond/registry",
     "bastiond/route",
     "session/machine",
