@@ -112,7 +112,7 @@ impl Bastion {
     }
 
     /// At the end of an `up`, bounded in time: what its connections left behind is ended, and the others' settings count.
-    pub(super) async fn leave(&self, records: &Records) {
+    pub(crate) async fn leave(&self, records: &Records) {
         match self {
             Bastion::Local(local) => local.stage_for_others(records).await,
             Bastion::Ec2(ec2) => ec2.leave().await,

@@ -5,6 +5,7 @@
 
 pub(crate) mod eice;
 mod link;
+pub(crate) mod measure;
 pub mod ssh;
 pub(crate) mod ssm;
 pub(crate) mod stream;
