@@ -20,8 +20,6 @@ use crate::tunnel::Link;
 
 /// How long a release may take: a developer who pressed Ctrl-C waits for it, and the lease cleans up anyway.
 const RELEASE: Duration = Duration::from_secs(2);
-/// How long before its end a connection is replaced: what is in flight on it then has this long to finish.
-const RENEWED: Duration = Duration::from_secs(300);
 /// How many claims and releases wait for their turn; there are two a service at most, and a claim is never asked for twice.
 const ASKS: usize = 1024;
 
@@ -112,7 +110,7 @@ struct Course<'a> {
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
     teller: &'a Teller,
-    /// When it is cut in any case.
+    /// When another connection must take its place.
     until: Option<rt::Instant>,
 }
 
@@ -127,7 +125,7 @@ enum Turn {
 impl Course<'_> {
     async fn run(&self, link: Link, asked: Receiver<Ask>) {
         let events = link.events();
-        let mut until = self.until.and_then(|until| until.checked_sub(RENEWED));
+        let mut until = self.until;
         loop {
             let ask = async { Turn::Ask(asked.recv().await.unwrap_or(Ask::Close)) };
             let said = async {
