@@ -99,4 +99,15 @@ proptest! {
     fn any_tag(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         fuzzing::tag(&bytes);
     }
+
+    #[test]
+    fn any_ssm_message(bytes in prop::collection::vec(any::<u8>(), 0..300), output in any::<bool>(), length in 0..260u32) {
+        let mut bytes = bytes;
+        if output && bytes.len() >= 36 {
+            bytes[..4].copy_from_slice(&length.to_be_bytes());
+            bytes[4..36].copy_from_slice(b"output_stream_data              ");
+        }
+        fuzzing::ssm_message(&bytes);
+        fuzzing::ssm_handshake(&bytes);
+    }
 }
