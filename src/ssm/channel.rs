@@ -247,7 +247,7 @@ impl Channel {
     /// The websocket lives.
     fn heard(&mut self, now: Moment) {
         self.silences = 0;
-        let due = self.outgoing.awaits();
+        let due = self.outgoing.has_unacked();
         if let Some(link) = &mut self.link {
             link.due_since = due.then_some(now);
         }
