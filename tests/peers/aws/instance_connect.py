@@ -51,7 +51,7 @@ def block(entry, fault):
     if fault == "two_callers":
         head += "#Caller=arn:aws:iam::123456789012:user/mallory\n"
     data = f"{head}{entry['key']}\n"
-    own = signer.signer(entry["region"])
+    own = signer.signer(entry["region"], None)
     signed = data + "x" if fault == "bad_signature" else data
     text = own.sign(signed.encode(), 20 if fault == "salt" else 32)
     if fault == "unsigned":

@@ -61,7 +61,7 @@ def name(region):
 
 
 @functools.cache
-def signer(region, kind=None):
+def signer(region, kind):
     """AWS's signer of a region, or one with a fault: `name`, `root`, `expired`."""
     if kind == "root":
         return Signer(stranger(), name(region))
