@@ -34,6 +34,11 @@ fn head() {
     every_file_of("head", fuzzing::head);
 }
 
+#[test]
+fn imds_block() {
+    every_file_of("imds_block", fuzzing::imds_block);
+}
+
 /// What HTTP/1 requests are made of, and what breaks them.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&'static [u8]> = vec![
