@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, request};
 
+use crate::bastiond::authorize::blocks;
 use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict, encoded};
 use crate::bastiond::route;
 use crate::config;
@@ -55,6 +56,19 @@ pub fn tag(bytes: &[u8]) {
             assert_eq!(Tag::new(tag.user.clone(), tag.service.clone()), tag);
         }
         Err(why) => assert!(!why.to_string().is_empty()),
+    }
+}
+
+/// A block of keys that is read says the same when it is read again from what it was signed over, and nothing of it is made up.
+pub fn imds_block(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (found, warnings) = blocks::parse(&text);
+    assert!(warnings.iter().all(|warning| !warning.is_empty()));
+    for block in found {
+        assert!(text.contains(block.signed.trim_end_matches('\n')) && block.signed.ends_with('\n'));
+        assert!(!block.signature.is_empty() && text.contains(&block.instance));
+        let again = format!("{}{}\n", block.signed, crate::aws::base64::encode(&block.signature));
+        assert_eq!(blocks::parse(&again), (vec![block], Vec::new()));
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Why this arrangement: see "Runtime" in ARCHITECTURE.md.
 
+pub mod certificates;
 mod hyper_seam;
 mod readahead;
 mod signals;

@@ -15,7 +15,9 @@ use smol::lock::Mutex;
 use super::ssh::{self, Ended, Login};
 use super::transport::Transport;
 use crate::error::{Error, Exit, Result};
-use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
+use crate::protocol::{
+    CONTROL_SUBSYSTEM, Claim, Claimed, Event, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released, Sessions, UsersView,
+};
 use crate::rt;
 
 /// How long transport, SSH and both channels together may take.
@@ -96,6 +98,22 @@ impl Link {
     pub async fn sessions(&self, all: bool) -> Result<Sessions> {
         let path = if all { "/v1/sessions?all=true" } else { "/v1/sessions" };
         self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// Every user name on the bastion and whose it is, for its admins.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn users(&self) -> Result<UsersView> {
+        self.call(Method::GET, "/v1/users", None::<&()>).await
+    }
+
+    /// Frees a user name, for the bastion's admins.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn release_user(&self, release: &ReleaseUser) -> Result<Released> {
+        self.call(Method::POST, "/v1/users/release", Some(release)).await
     }
 
     /// What the bastion tells this laptop; closed when the link is dead.

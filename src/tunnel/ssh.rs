@@ -18,7 +18,7 @@ use russh::{Channel, ChannelMsg, Disconnect, Limits, Preferred, SshId, cipher, c
 use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
-use crate::rt::Readahead;
+use crate::rt::{self, Readahead};
 
 /// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
 /// trip of 160 ms. Flow control between requests is HTTP/2's; this window only bounds the link.
@@ -41,6 +41,12 @@ pub(crate) const REKEY_BYTES: usize = 1 << 30;
 
 /// Time under one key (RFC 4253, section 9: after each hour).
 pub(crate) const REKEY_TIME: Duration = Duration::from_secs(3600);
+
+/// How long a bastion that does not take a key may take to say why; it waits half of this for another key.
+const REASON_LIMIT: Duration = Duration::from_secs(1);
+
+/// What stands before a bastion's own words about the end of a connection.
+const GOODBYE: &str = "the bastion ended the connection: ";
 
 /// What both sides offer: no SHA-1, no CBC, no finite-field groups, authenticated ciphers only. aes128-gcm comes first, it costs
 /// half of chacha20 on every CPU with AES instructions. Strict key exchange is announced and used with every peer that has it.
@@ -224,7 +230,7 @@ impl client::Handler for Handler {
             DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
                 "the bastion ended the connection".to_owned()
             }
-            DisconnectReason::ReceivedDisconnect(info) => format!("the bastion ended the connection: {}", info.message),
+            DisconnectReason::ReceivedDisconnect(info) => format!("{GOODBYE}{}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
             DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
@@ -352,15 +358,10 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         .await
         .map_err(|why| unreachable(&why))?;
     if !answer.success() {
-        return Err(Error::new(
-            Exit::Unreachable,
-            format!(
-                "the bastion does not accept this laptop's key for user {:?}",
-                login.user.as_str()
-            ),
-        )
-        .because(format!("key {}", login.key.public_line()))
-        .hint("add the key with this user's name to the bastion's authorized keys"));
+        // A bastion that asks AWS says why it does not take a key, in its goodbye.
+        rt::timeout(REASON_LIMIT, signal.recv()).await;
+        let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        return Err(unaccepted(login, reason));
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
@@ -368,6 +369,22 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         requests,
         ended: Ended { reason, signal },
     })
+}
+
+fn unaccepted(login: &Login, reason: Option<String>) -> Error {
+    let user = login.user.as_str();
+    let error = Error::new(
+        Exit::Unreachable,
+        format!("the bastion does not accept this laptop's key for user {user:?}"),
+    );
+    match reason {
+        Some(reason) => error
+            .because(reason.strip_prefix(GOODBYE).unwrap_or(&reason))
+            .hint("try again; if it stays so, the bastion's log has more (journalctl -u ephemwork-bastiond)"),
+        None => error
+            .because(format!("key {}", login.key.public_line()))
+            .hint("add the key with this user's name to the bastion's authorized keys"),
+    }
 }
 
 async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<ChannelIo, String> {

@@ -35,6 +35,11 @@ fn head() {
 }
 
 #[test]
+fn imds_block() {
+    every_file_of("imds_block", fuzzing::imds_block);
+}
+
+#[test]
 fn ssm_message() {
     every_file_of("ssm_message", fuzzing::ssm_message);
 }

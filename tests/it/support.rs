@@ -5,6 +5,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod bastion;
+pub(crate) mod cloud;
 pub(crate) mod engineer;
 pub(crate) mod frames;
 pub(crate) mod library;
@@ -28,6 +29,7 @@ use std::{
 };
 
 pub(crate) use bastion::Bastion;
+pub(crate) use cloud::Cloud;
 pub(crate) use engineer::Engineer;
 pub(crate) use peers::{need, need_module, peer};
 pub(crate) use process::Process;

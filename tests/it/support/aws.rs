@@ -259,6 +259,34 @@ impl AwsWorld {
         self.control("key", json!({"id": id, "secret": secret, "token": token}));
     }
 
+    /// [`AwsWorld::access_key`] of a certain caller, whose ARN SendSSHPublicKey puts into a key's block.
+    #[track_caller]
+    pub(crate) fn access_key_of(&self, caller: &str, id: &str, secret: &str, token: Option<&str>) {
+        self.control("key", json!({"id": id, "secret": secret, "token": token, "caller": caller}));
+    }
+
+    /// Sets what the door of the instance metadata service (`--imds` is [`AwsWorld::url`]) shows: any of `instance` (null: the only
+    /// one that runs), `region`, `domain`, `fault`, `signer`; see tests/peers/aws/metadata.py. Gives `roots`, the PEM text for
+    /// `--roots`, and `asked`, how often each path was asked for.
+    #[track_caller]
+    pub(crate) fn metadata(&self, given: Value) -> Value {
+        self.control("metadata", given)
+    }
+
+    /// The door shows this key of `user` for its life, as if `caller` had sent it for the instance.
+    #[track_caller]
+    pub(crate) fn push_key(&self, instance: &str, user: &str, key: &str, caller: &str) {
+        let given = json!({"instance": instance, "user": user, "key": key, "caller": caller, "region": REGION});
+        self.control("push_key", given);
+    }
+
+    /// `blocks`: what is done to the blocks of keys (tests/peers/aws/instance_connect.py, FAULTS), or null. `life`: seconds that
+    /// keys sent from now on can be used.
+    #[track_caller]
+    pub(crate) fn forge_keys(&self, given: Value) {
+        self.control("forge_keys", given);
+    }
+
     #[track_caller]
     fn demand_no_violations(&self) {
         let found = self.violations();

@@ -7,6 +7,7 @@ import json
 import encode
 import habits
 import inventory
+import metadata
 import models
 import sessions
 import staging
@@ -119,11 +120,13 @@ def double(world, given):
 
 
 def key(world, given):
-    """One more access key that AWS knows, or one it knows no more (without a secret)."""
+    """One more access key that AWS knows, of this `caller` (an ARN) if any, or one it knows no more (without a secret)."""
     if given.get("secret") is None:
         world.state.keys.pop(given["id"], None)
     else:
         world.state.keys[given["id"]] = (given["secret"], given.get("token"))
+        if given.get("caller") is not None:
+            world.state.callers[given["id"]] = given["caller"]
 
 
 def aws(world, given):
@@ -167,4 +170,4 @@ PATHS = {
     "aws": aws,
     "staging": lambda world, given: staging.make(world, **given),
     "inventory": lambda world, given: inventory.take(world, given.get("region", staging.REGION)),
-}
+} | metadata.PATHS

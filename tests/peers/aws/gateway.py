@@ -23,7 +23,8 @@ What moto 5.2 does not do, of what the product calls, and is done here instead:
 * elbv2: a target is healthy whatever happens, and nothing drains; CreateTargetGroup is not idempotent; SetRulePriorities
   cannot exchange two; a target group keeps the load balancers that used it once.
 * iam: AWS's own policies cannot be attached unless all are loaded, which takes a second.
-* ec2-instance-connect takes any instance. s3 serves a bucket from any region, takes wrong checksums, and lists all uploads
+* ec2-instance-connect takes any instance and shows its keys nowhere; here they are in the instance's metadata (metadata.py,
+  instance_connect.py), signed. s3 serves a bucket from any region, takes wrong checksums, and lists all uploads
   at once.
 * Lists are paged at times; here all by one rule, with small pages.
 

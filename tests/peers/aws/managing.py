@@ -1,8 +1,7 @@
-"""Systems Manager, IAM and Instance Connect beyond moto: agents, the policy simulator, key pushes. Sessions: sessions.py."""
+"""Systems Manager and IAM beyond moto: agents, the policy simulator. Sessions: sessions.py; key pushes: instance_connect.py."""
 
 import datetime
 import json
-import secrets
 import urllib.parse
 
 import booting
@@ -107,15 +106,7 @@ def information(instance, ping):
     }
 
 
-# -- key pushes and the simulator
-
-
-def send_key(world, call, params):
-    try:
-        world.account.call("ec2", call.region, "DescribeInstances", {"InstanceIds": [params["InstanceId"]]})
-    except Refusal:
-        raise Refusal("EC2InstanceNotFoundException", "The specified instance was not found.") from None
-    return {"RequestId": secrets.token_hex(16), "Success": True}
+# -- the simulator
 
 
 def simulate(world, call, params):
@@ -144,7 +135,6 @@ def new_profile(world, call, params):
 
 HANDLERS = {
     "ssm:DescribeInstanceInformation": instance_information,
-    "ec2-instance-connect:SendSSHPublicKey": send_key,
     "iam:SimulatePrincipalPolicy": simulate,
     "iam:CreateInstanceProfile": new_profile,
     "iam:AddRoleToInstanceProfile": new_profile,
