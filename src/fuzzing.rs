@@ -59,6 +59,19 @@ pub fn tag(bytes: &[u8]) {
     }
 }
 
+/// A block of keys that is read says the same when it is read again from what it was signed over, and nothing of it is made up.
+pub fn imds_block(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (found, warnings) = blocks::parse(&text);
+    assert!(warnings.iter().all(|warning| !warning.is_empty()));
+    for block in found {
+        assert!(text.contains(block.signed.trim_end_matches('\n')) && block.signed.ends_with('\n'));
+        assert!(!block.signature.is_empty() && text.contains(&block.instance));
+        let again = format!("{}{}\n", block.signed, crate::aws::base64::encode(&block.signature));
+        assert_eq!(blocks::parse(&again), (vec![block], Vec::new()));
+    }
+}
+
 /// A message of Session Manager's data channel is read or refused; what is read lies in the bytes. A channel takes it in every
 /// state, goes on within its bounds, and says what it says only once.
 pub fn ssm_message(bytes: &[u8]) {
@@ -103,19 +116,6 @@ pub fn ssm_handshake(bytes: &[u8]) {
     }
     let message = ssm::Complete::parse(bytes).customer_message;
     assert_eq!(message.trim(), message);
-}
-
-/// A block of keys that is read says the same when it is read again from what it was signed over, and nothing of it is made up.
-pub fn imds_block(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let (found, warnings) = blocks::parse(&text);
-    assert!(warnings.iter().all(|warning| !warning.is_empty()));
-    for block in found {
-        assert!(text.contains(block.signed.trim_end_matches('\n')) && block.signed.ends_with('\n'));
-        assert!(!block.signature.is_empty() && text.contains(&block.instance));
-        let again = format!("{}{}\n", block.signed, crate::aws::base64::encode(&block.signature));
-        assert_eq!(blocks::parse(&again), (vec![block], Vec::new()));
-    }
 }
 
 /// What passes the edge's guard is read in one way: however the bytes are cut, the same ones pass, and the head of each

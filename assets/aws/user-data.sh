@@ -8,6 +8,7 @@ export AWS_REGION='@REGION@' AWS_DEFAULT_REGION='@REGION@' HOME="${HOME:-/root}"
 readonly BINARY='@BINARY@'
 readonly SHA256='@SHA256@'
 readonly PARAMETERS='@PARAMETERS@'
+readonly PUBLISH=/usr/local/bin/ephemwork-publish-host-key
 readonly UNIT=/etc/systemd/system/ephemwork-bastiond.service
 readonly FETCHES=20 # attempts, 6 s apart: a new subnet's route or a new role may take a minute
 readonly LOOKS=60   # seconds until the daemon must answer
@@ -74,6 +75,14 @@ mv -f /usr/local/bin/ephemwork.next /usr/local/bin/ephemwork
 ln -sfn ephemwork /usr/local/bin/ephemwork-bastiond
 version=$(/usr/local/bin/ephemwork-bastiond --version 2>"$work/said")
 
+step='write what publishes the host key'
+mkdir -p /etc/ephemwork
+echo "$instance" >/etc/ephemwork/instance
+cat >"$PUBLISH" <<'PUBLISH'
+@PUBLISH@
+PUBLISH
+chmod 0755 "$PUBLISH"
+
 step='start the daemon'
 cat >"$UNIT" <<'UNIT'
 @UNIT@
@@ -93,10 +102,8 @@ for ((look = 1; ; look++)); do
 done
 
 step='publish the host key'
-key=$(cut -d ' ' -f 1,2 /var/lib/ephemwork/host_key.pub 2>"$work/said")
-# A bastion that is there already goes on serving until an upgrade says otherwise, so its key stays.
-aws ssm put-parameter --name "$PARAMETERS/host-key" --type String --value "$key" >"$work/said" 2>&1 ||
-  grep -q ParameterAlreadyExists "$work/said"
+"$PUBLISH" first >"$work/said" 2>&1
+key=$(cat /etc/ephemwork/host_key.pub 2>"$work/said")
 
 step='report'
 report "{\"state\":\"ready\",\"version\":\"$(echo "$version" | plain)\",\"host_key\":\"$key\"}" 2>"$work/said"

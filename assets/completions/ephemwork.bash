@@ -39,7 +39,7 @@ _ephemwork() {
                 esac
             done
             case $sub in
-                '') choices='init status upgrade destroy policy snippet --help' ;;
+                '') choices='init status upgrade destroy policy snippet users --help' ;;
                 init)
                     choices="--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice $common"
                     choices+=' --live --yes --no-wait --verbose --json'
@@ -48,6 +48,7 @@ _ephemwork() {
                 upgrade) choices="--ami-id --bastion-binary-s3-uri --live --yes --verbose --json $common" ;;
                 destroy) choices="--live --yes --json $common" ;;
                 policy) choices="admin developer instance $common" ;;
+                users) choices='release --control-socket --json --help' ;;
                 snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
             esac
             ;;
@@ -56,13 +57,14 @@ _ephemwork() {
         completions) choices='bash zsh fish --help' ;;
         bastiond)
             case $previous in
-                --state | --authorized-keys | --control-socket | --config)
+                --state | --authorized-keys | --roots | --control-socket | --config)
                     COMPREPLY=($(compgen -f -- "$word"))
                     return
                     ;;
                 --log-format) choices='text journal json' ;;
                 *)
-                    choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --drain --exit-when-idle'
+                    choices='--http --ssh --state --authorize --authorized-keys --authorized-keys-command --user-from-arn'
+                    choices+=' --admin --imds --roots --control-socket --lease --hold --drain --exit-when-idle'
                     choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
                     ;;
             esac

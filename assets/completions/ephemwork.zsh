@@ -66,8 +66,12 @@ _ephemwork() {
                         destroy) _arguments $place $live ;;
                         status) _arguments $place '--json[print JSON]' ;;
                         policy) _arguments $place '*:whose:(admin developer instance)' ;;
+                        users)
+                            _arguments '--control-socket[the socket of the daemon]:file:_files' '--json[print JSON]' \
+                                '--help[show the help]' '1:command:(release)' '2:name:'
+                            ;;
                         snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
-                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet)' ;;
+                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet users)' ;;
                     esac
                     ;;
                 doctor)
@@ -79,6 +83,9 @@ _ephemwork() {
                 bastiond)
                     _arguments '--http[where the edge listens]:address:' '--ssh[where SSH listens]:address:' \
                         '--state[the state directory]:directory:_files -/' '--authorized-keys[who may log in]:file:_files' \
+                        '--authorize[where keys come from]:source:(keys eic)' '--authorized-keys-command[prints who may log in]:command:' \
+                        '--user-from-arn[where an ARN has the name of the user]:pattern:' '*--admin[ARNs of who may free names]:pattern:' \
+                        '--imds[the instance metadata service]:url:' '--roots[roots in place of those of the system]:file:_files' \
                         '--control-socket[the admin socket]:file:_files' '--lease[how long a session waits]:seconds:' \
                         '--hold[how long a request waits]:seconds:' '--drain[how long a drain waits]:seconds:' \
                         '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \

@@ -159,7 +159,7 @@ async fn plan(host: &Host, root: &Path, staging: SocketAddr) -> Result<Plan> {
     };
     let mut plan = Plan::make(&host, &Home::open(&host)?, config, user, &["api".to_owned()], choices)?;
     if let Bastion::Local(local) = plan.bastion {
-        plan.bastion = Bastion::Local(local.with_idle(IDLE));
+        plan.bastion = Bastion::Local(Box::new(local.with_idle(IDLE)));
     }
     Ok(plan)
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 /// The systemd unit of the daemon on its own instance.
 pub const UNIT: &str = include_str!("../../assets/aws/ephemwork-bastiond.service");
+const PUBLISH: &str = include_str!("../../assets/aws/publish-host-key.sh");
 const USER_DATA: &str = include_str!("../../assets/aws/user-data.sh");
 const TRUST: &str = include_str!("../../assets/aws/policies/trust.json");
 const INSTANCE: &str = include_str!("../../assets/aws/policies/instance.json");
@@ -51,6 +52,7 @@ pub fn policy(policy: Policy, values: &Values) -> Value {
 pub fn user_data(values: &Values) -> String {
     let mut values = values.clone();
     values.insert("UNIT", UNIT.trim_end().to_owned());
+    values.insert("PUBLISH", fill(PUBLISH, &values).trim_end().to_owned());
     fill(USER_DATA, &values)
 }
 

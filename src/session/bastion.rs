@@ -19,7 +19,7 @@ use crate::tunnel::{Link, Requests};
 #[derive(Clone)]
 pub(crate) enum Bastion {
     /// The one on this machine, which is started when it does not run.
-    Local(Local),
+    Local(Box<Local>),
     /// The one of the project in AWS.
     Ec2(Ec2),
 }

@@ -70,7 +70,7 @@ impl Plan {
         let bastion = match config.tunnel.kind {
             TunnelKind::Local => {
                 let (listen, staging) = (config.tunnel.listen, config.tunnel.staging_url.clone());
-                Bastion::Local(Local::new(host, home, &user, listen, staging)?)
+                Bastion::Local(Box::new(Local::new(host, home, &user, listen, staging)?))
             }
             TunnelKind::Ec2 => Bastion::Ec2(Ec2::new(host, home, &user, &config, None)?),
         };

@@ -59,7 +59,7 @@ struct Link {
     opening: Option<String>,
     since: Moment,
     /// Since when something has been due and nothing has come.
-    awaiting: Option<Moment>,
+    due_since: Option<Moment>,
     given_up: bool,
 }
 
@@ -130,7 +130,7 @@ impl Channel {
             // Strings alone cannot fail to be written.
             opening: Some(serde_json::to_string(&open).unwrap_or_default()),
             since: now,
-            awaiting: None,
+            due_since: None,
             given_up: false,
         });
         self.paused = None;
@@ -247,9 +247,9 @@ impl Channel {
     /// The websocket lives.
     fn heard(&mut self, now: Moment) {
         self.silences = 0;
-        let due = self.outgoing.awaits();
+        let due = self.outgoing.has_unacked();
         if let Some(link) = &mut self.link {
-            link.awaiting = due.then_some(now);
+            link.due_since = due.then_some(now);
         }
     }
 
@@ -274,7 +274,7 @@ impl Channel {
     pub fn handle_timeout(&mut self, now: Moment) {
         self.unblock(now);
         let Some(link) = &self.link else { return };
-        let (since, awaiting, given_up) = (link.since, link.awaiting, link.given_up);
+        let (since, due_since, given_up) = (link.since, link.due_since, link.given_up);
         if self.phase == Phase::Over {
             return;
         }
@@ -305,7 +305,7 @@ impl Channel {
         }
         self.outgoing.expire(now);
         let silence = self.silence();
-        if !given_up && awaiting.is_some_and(|awaiting| awaiting + silence <= now) {
+        if !given_up && due_since.is_some_and(|due_since| due_since + silence <= now) {
             self.silences = (self.silences + 1).min(MOST_SILENCES);
             if let Some(link) = &mut self.link {
                 link.given_up = true;
@@ -324,7 +324,10 @@ impl Channel {
         let handshake = self.handshaking().then(|| link.since + self.settings.handshake);
         let free = self.paused.is_none() && !self.blocked;
         let resumed = self.blocked && self.wants_input();
-        let silence = link.awaiting.filter(|_| free && !link.given_up).map(|at| at + self.silence());
+        let silence = link
+            .due_since
+            .filter(|_| free && !link.given_up)
+            .map(|at| at + self.silence());
         let expires = if free { self.outgoing.expires() } else { None };
         let probe = self.paused.filter(|_| !self.outgoing.drained());
         let all = [first_ack, handshake, silence, expires, probe, resumed.then_some(Moment::ZERO)];
@@ -345,7 +348,7 @@ impl Channel {
             self.blocked = false;
             self.outgoing.forgive(now);
             if let Some(link) = &mut self.link {
-                link.awaiting = link.awaiting.map(|_| now);
+                link.due_since = link.due_since.map(|_| now);
             }
         }
     }
@@ -369,7 +372,7 @@ impl Channel {
         let message = self
             .outgoing
             .poll(now, &self.settings, &mut self.writer, &mut self.ids, &mut self.counters)?;
-        link.awaiting.get_or_insert(now);
+        link.due_since.get_or_insert(now);
         if self.first_ack == FirstAck::Unasked && self.outgoing.has_data() {
             self.first_ack = FirstAck::Due(now + self.settings.first_ack);
         }

@@ -146,7 +146,7 @@ impl Outgoing {
     }
 
     /// Whether a message waits for its acknowledgement.
-    pub(super) fn awaits(&self) -> bool {
+    pub(super) fn has_unacked(&self) -> bool {
         !self.slots.is_empty()
     }
 

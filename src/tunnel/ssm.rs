@@ -6,6 +6,9 @@
 //! How long a session without a websocket is kept: SSH asks for a sign of life every 3 s and gives up after 9 s, and a new session
 //! is quicker than a person. So resuming for minutes would help nobody; [`DEAD`] is the same limit for an SSH that is stuck writing.
 
+mod over;
+mod resume;
+
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -16,7 +19,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use smol::channel::{Receiver, Sender};
 
-use super::websocket::{self, Received, Unopened, WebSocket};
+pub(crate) use over::Over;
+use resume::resume;
+
+use super::websocket::{self, Received, WebSocket};
 use crate::aws::{Aws, ssm as api};
 use crate::rt::{self, AsyncRead, AsyncWrite, Dialer, DuplexStream, ReadBuf};
 use crate::ssm::{Channel, Event, Input, Moment, Settings, Transmit};
@@ -43,13 +49,6 @@ const DEAD: Duration = Duration::from_secs(12);
 /// How long the last bytes may take behind SSH's goodbye.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long ResumeSession may take; a pooled connection may be dead, and the next attempt has another.
-const RESUME: Duration = Duration::from_secs(4);
-
-/// The waits between attempts to resume: doubled from the first to the last, each times a chance from a half to one.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LAST_WAIT: Duration = Duration::from_secs(2);
-
 /// What is needed for the channel of a session that was just started.
 pub(crate) struct Opening {
     pub(crate) aws: Aws,
@@ -57,48 +56,6 @@ pub(crate) struct Opening {
     pub(crate) started: api::Started,
     /// Bytes of SSH in one message.
     pub(crate) payload: usize,
-}
-
-/// Why a stream ended, or never was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
-    /// The first websocket could not be opened.
-    Unopened(Unopened),
-    /// The service ended the session; what it said for people, often nothing.
-    Closed(String),
-    /// The session cannot be resumed.
-    Gone(String),
-    /// Nothing accepts connections on the port.
-    PortClosed,
-    /// The agent did not greet.
-    NoHandshake,
-    /// The document or the agent asks for what cannot be.
-    Unfit(String),
-    /// What was sent is not acknowledged any more.
-    Silent,
-    /// This side is done.
-    Left,
-}
-
-impl fmt::Display for Over {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Over::Unopened(why) => why.fmt(f),
-            Over::Closed(text) if text.trim().is_empty() => f.write_str("Session Manager ended the session"),
-            Over::Closed(text) => write!(f, "Session Manager ended the session: {}", one_line(text)),
-            Over::Gone(why) => write!(f, "the session cannot be resumed: {why}"),
-            Over::PortClosed => f.write_str("nothing accepts connections on port 22 of the instance"),
-            Over::NoHandshake => f.write_str("the instance's agent does not answer"),
-            Over::Unfit(why) => f.write_str(why),
-            Over::Silent => write!(f, "nothing was heard of the instance for {} s", DEAD.as_secs()),
-            Over::Left => f.write_str("the connection was closed"),
-        }
-    }
-}
-
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().filter(|word| !word.starts_with("-----")).collect();
-    words.join(" ")
 }
 
 /// The stream. Dropping it ends the channel within [`LINGER`].
@@ -473,39 +430,8 @@ impl Driver {
     }
 }
 
-/// A new websocket and its token.
-async fn resume(aws: &Aws, dialer: &Dialer, session: &str) -> Result<(WebSocket, String), Over> {
-    let mut wait = FIRST_WAIT;
-    loop {
-        let call = api::ResumeSession {
-            session_id: session.to_owned(),
-        };
-        match rt::timeout(RESUME, aws.call(&call)).await {
-            Some(Ok(Some(started))) => match websocket::open(dialer, &started.stream_url).await {
-                Ok(socket) => return Ok((socket, started.token)),
-                Err(why) => tracing::debug!("session {session}: not resumed: {why}"),
-            },
-            Some(Ok(None)) => return Err(Over::Gone("AWS gives no token for it any more".to_owned())),
-            Some(Err(failure)) if failure.code() == Some("DoesNotExistException") => {
-                return Err(Over::Gone("AWS knows it no more".to_owned()));
-            }
-            Some(Err(failure)) if failure.is_denied() => return Err(Over::Gone(failure.to_string())),
-            Some(Err(failure)) => tracing::debug!("session {session}: not resumed: {failure}"),
-            None => tracing::debug!("session {session}: ResumeSession takes too long"),
-        }
-        rt::sleep(wait.mul_f64(0.5 + chance() / 2.0)).await;
-        wait = (wait * 2).min(LAST_WAIT);
-    }
-}
-
 /// The close code of a message that is too big (RFC 6455, section 7.4.1).
 const TOO_BIG: u16 = 1009;
-
-/// A number from 0 to 1.
-fn chance() -> f64 {
-    let number = getrandom::u32().unwrap_or(u32::MAX / 2);
-    f64::from(number) / f64::from(u32::MAX)
-}
 
 impl AsyncRead for SsmStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

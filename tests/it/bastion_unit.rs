@@ -24,6 +24,11 @@ fn the_line_of_the_unit_starts_the_daemon() {
         line.contains("--http 0.0.0.0:80") && line.contains("--ssh 0.0.0.0:22"),
         "{line}"
     );
+    // Whoever can send a key through IAM can log in, and nobody else: there is no file of keys on the instance.
+    assert!(
+        line.contains("--authorize eic") && !line.contains("--authorized-keys"),
+        "{line}"
+    );
     let program = directory.path().join("ephemwork-bastiond");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ephemwork"), &program).unwrap();
     let process = Process::start("bastiond", Command::new(program).args(arguments));
@@ -52,4 +57,6 @@ fn the_unit_is_hardened() {
         assert!(UNIT.lines().any(|one| one == line), "{line}");
     }
     assert!(UNIT.contains("\nMemoryMax="));
+    // What asks the instance metadata service must reach it.
+    assert!(!UNIT.contains("IPAddressDeny") && !UNIT.contains("PrivateNetwork"));
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::aws::{AwsWorld, REGION};
 use crate::support::cloud::{INSTANCE, session};
-use crate::support::{Cloud, Process, Service, get, need_module, until};
+use crate::support::{Cloud, Process, Service, fetch, get, need_module, until};
 
 #[test]
 fn a_sent_key_lets_its_user_in_and_nobody_else() {
@@ -148,6 +148,27 @@ fn every_reason_against_a_key_is_said_to_laptop_and_log() {
         error.why.clone().unwrap().contains("names a role without its session"),
         "{error}"
     );
+}
+
+/// Whoever reaches the metadata service has the instance's role, so nobody gets there through the bastion.
+#[test]
+fn no_login_and_no_request_reaches_the_metadata_service() {
+    let Some(cloud) = Cloud::start(&[]) else { return };
+    let at = cloud.world.url().strip_prefix("http://").unwrap().to_owned();
+    let finished = Process::run("ssh -W", &mut cloud.bastion.ssh("alice", "alice", &["-W", &at]));
+    assert!(!finished.status.success(), "{finished:?}");
+    assert!(
+        finished.err.contains("nothing can be reached through this bastion"),
+        "{finished:?}"
+    );
+    for target in [format!("http://{at}/latest/api/token"), "/latest/api/token".to_owned()] {
+        let request = format!(
+            "PUT {target} HTTP/1.1\r\nHost: {at}\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(fetch(cloud.bastion.http, request).status(), 404, "{target}");
+    }
+    let asked = cloud.world.metadata(json!({}))["asked"].clone();
+    assert_eq!(asked, json!({}), "alice's key is in the file, so nobody had to ask");
 }
 
 #[test]

@@ -101,12 +101,9 @@ fn the_old_owners_connection_ends_with_the_name() {
     cloud.push("carol", "carol", &session("carol"));
     let mut carol = cloud.bastion.laptop("carol", &[("api", service.port)]);
     assert_eq!(get(cloud.bastion.http, "carol:api", "/").status(), 200);
-    assert_eq!(
-        cloud.cli(&["release", "carol", "--json"]).code(),
-        2,
-        "--json stands before the verb"
-    );
-    let finished = cloud.cli(&["--json", "release", "carol"]);
+    assert_eq!(cloud.cli(&["release"]).code(), 2);
+    assert_eq!(cloud.cli(&["give", "carol"]).code(), 2);
+    let finished = cloud.cli(&["release", "carol", "--json"]);
     let said: serde_json::Value = serde_json::from_str(&finished.out).unwrap();
     assert_eq!(said, json!({"version": 1, "user": "carol", "released": true}));
     assert_eq!(get(cloud.bastion.http, "carol:api", "/").status(), 404);
@@ -158,11 +155,7 @@ fn a_pattern_gives_each_caller_one_name() {
             .is_empty()
             .then_some(())
     });
-    let error = cloud.claim("carol", "carol2").unwrap_err();
-    assert!(
-        error.what.contains("carol:api is held by"),
-        "as a second laptop of hers: {error}"
-    );
+    assert_eq!(cloud.claim("carol", "carol2").unwrap(), "carol:api");
     cloud.push("carol", "dave", &session("carol@acme.com"));
     let error = cloud.claim("dave", "carol").unwrap_err();
     assert_eq!(error.what, "the user name dave is not yours");

@@ -157,8 +157,28 @@ fn presigned_tunnels() {
     check(&[], "not allowed to perform", false);
     ssm.admin("endpoint", json!({"refuse": null}));
 
+    // Inside a tunnel.
+    for (change, expected) in [
+        ("opcode=1", "close 1003 a text message"),
+        ("size=65001", "close 1009 a message of more"),
+    ] {
+        let said = tunnel(&ssm, ssm.secure, &[change]);
+        assert!(said.starts_with(expected), "{change}: {said}");
+        assert_eq!(ssm.forgive().len(), 1, "{change}");
+    }
+    // With an hour of 1.2 s a second is a third of a millisecond.
+    ssm.settings(json!({"hour_ms": 1200}));
+    assert_eq!(tunnel(&ssm, ssm.secure, &["maxTunnelDuration=1"]), "reset");
+
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     ssm.instance(&id, closed, None);
     assert_eq!(tunnel(&ssm, ssm.secure, &[]), "close 1011 Unable to connect to target");
-    assert_eq!(ssm.admin("tunnels", json!({})).as_array().unwrap().len(), 3);
+    let tunnels = ssm.admin("tunnels", json!({}));
+    let ends: Vec<&str> = tunnels
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["over"].as_str().unwrap_or("open"))
+        .collect();
+    assert_eq!(ends[4..], ["maxTunnelDuration is over", "the target refused"], "{ends:?}");
 }

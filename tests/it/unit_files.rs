@@ -20,6 +20,8 @@ fn check(unit: &str) {
     // The file as it stands, but for the place of the program, which must exist.
     let place = "/usr/local/bin/ephemwork-bastiond";
     assert!(text.contains(place), "{unit}");
+    let publish = "/usr/local/bin/ephemwork-publish-host-key";
+    let text = text.replace(publish, program.to_str().unwrap());
     let file = directory.path().join("ephemwork-bastiond.service");
     std::fs::write(&file, text.replace(place, program.to_str().unwrap())).unwrap();
 

@@ -46,6 +46,15 @@ case "$1 $2" in
   printf '%s' "$value" >"$file"
   echo '{"Version": 1}'
   ;;
+'ssm get-parameter')
+  [ "$3 $5 $6 $7 $8" = '--name --query Parameter.Value --output text' ] || { echo "Unknown options: $*" >&2; exit 252; }
+  file="/srv/parameters${4//\//_}"
+  if [ ! -e "$file" ]; then
+    echo 'An error occurred (ParameterNotFound) when calling the GetParameter operation: ' >&2
+    exit 254
+  fi
+  cat "$file"
+  ;;
 *) echo "aws: Invalid choice: $*" >&2; exit 252 ;;
 esac
 "#;
@@ -250,6 +259,47 @@ fn another_bastions_host_key_stays() {
     assert_eq!(machine.report()["host_key"], "ssh-ed25519 AAAAC3Nza");
 }
 
+/// What the unit runs after each start of the daemon.
+const PUBLISH: &str = "/usr/local/bin/ephemwork-publish-host-key";
+
+#[test]
+fn a_key_that_is_new_after_a_restart_is_published_again() {
+    let Some(machine) = Machine::make(None) else { return };
+    assert_eq!(machine.boot().code(), 0);
+    let publish = || {
+        let published = machine.root.run(PUBLISH);
+        assert_eq!(published.code(), 0, "{published:?}");
+    };
+    let new_key = |key: &str| {
+        machine
+            .root
+            .write("var/lib/ephemwork/host_key.pub", &format!("{key} ephemwork\n"))
+    };
+    let asked = machine.noted("aws").len();
+    publish();
+    assert_eq!(machine.noted("aws").len(), asked, "nothing is new, and AWS is asked");
+
+    new_key("ssh-ed25519 AAAANew1");
+    publish();
+    assert_eq!(machine.parameter("host-key"), "ssh-ed25519 AAAANew1");
+    assert_eq!(machine.report()["host_key"], "ssh-ed25519 AAAANew1");
+    assert_eq!(machine.report()["state"], "ready");
+
+    // A bastion that took over meanwhile keeps its own; `bastion upgrade` finds this one's in its report.
+    machine
+        .root
+        .write("srv/parameters_ephemwork_shop_host-key", "ssh-ed25519 AAAAOther");
+    new_key("ssh-ed25519 AAAANew2");
+    publish();
+    assert_eq!(machine.parameter("host-key"), "ssh-ed25519 AAAAOther");
+    assert_eq!(machine.report()["host_key"], "ssh-ed25519 AAAANew2");
+
+    // What is no key is not published, whatever the daemon's directory says.
+    new_key("ssh-ed25519 $(reboot)");
+    assert_ne!(machine.root.run(PUBLISH).code(), 0);
+    assert_eq!(machine.report()["host_key"], "ssh-ed25519 AAAANew2");
+}
+
 #[test]
 fn wrong_digest() {
     let expected = "0".repeat(64);
@@ -324,6 +374,8 @@ fn a_daemon_that_never_comes_up() {
     assert_eq!(report["state"], "failed");
     let why = report["why"].as_str().unwrap().trim_end();
     assert_eq!(why, "wait until the daemon answers: the port 80 is taken", "{report}");
+    // The unit runs it at this start too.
+    assert_eq!(machine.root.run(PUBLISH).code(), 0);
     assert_eq!(
         machine.parameter("host-key"),
         "",

@@ -122,7 +122,7 @@ fn who_may_log_in() {
     wrong(&["authorized_keys_command=keys %u"], "absolute path");
     assert_eq!(settings(WHOLE, "").unwrap().access, Access::default());
     let plain = settings(&with(&["authorize=eic"]), "").unwrap().access.eic.unwrap();
-    assert_eq!(plain.imds.to_string(), "http://169.254.169.254/");
+    assert_eq!(plain.imds.to_string(), "http://169.254.169.254");
     let file = "authorize = \"eic\"\nroots = \"roots.pem\"\nadmin = [\"arn:aws:iam::*:user/a\", \"arn:aws:iam::*:user/b\"]";
     let eic = settings(WHOLE, file).unwrap().access.eic.unwrap();
     assert_eq!(eic.roots.as_deref(), Some(Path::new("/etc/roots.pem")));

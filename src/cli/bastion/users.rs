@@ -28,8 +28,9 @@ const SOCKET: &str = "/var/lib/ephemwork/control.sock";
     note = "A name belongs to the first caller of AWS who used it. Freed, its sessions and connections end, and the next one has it."
 )]
 pub(super) struct Arguments {
-    #[argh(subcommand)]
-    verb: Option<Verb>,
+    /// release NAME: free a user name for somebody else
+    #[argh(positional, arg_name = "release")]
+    what: Vec<String>,
     /// the daemon's socket (default /var/lib/ephemwork/control.sock)
     #[argh(option, arg_name = "path")]
     control_socket: Option<String>,
@@ -38,26 +39,26 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum Verb {
-    Release(Release),
-}
-
-/// Free a user name for somebody else.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "release", example = "{command_name} alice")]
-struct Release {
-    /// the name
-    #[argh(positional, arg_name = "name")]
-    name: String,
-}
-
 pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     let socket = host.directory.join(arguments.control_socket.as_deref().unwrap_or(SOCKET));
     let form = Form::of(arguments.json);
+    let what: Vec<&str> = arguments.what.iter().map(String::as_str).collect();
+    let freed = match what.as_slice() {
+        [] => None,
+        ["release", name] => Some(*name),
+        ["release"] => {
+            return Err(Error::new(Exit::Usage, "which name is to be released?").hint("ephemwork bastion users release NAME"));
+        }
+        _ => {
+            return Err(Error::new(
+                Exit::Usage,
+                format!("{:?} is nothing that can be done with names", what.join(" ")),
+            )
+            .hint("ephemwork bastion users, or ephemwork bastion users release NAME"));
+        }
+    };
     super::super::block_on(async {
-        match arguments.verb {
+        match freed {
             None => {
                 let found: UsersView = call(&socket, Method::GET, "/v1/users", None).await?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -66,7 +67,7 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
                     Form::Human => say::out(&table(&found.users, now)),
                 }
             }
-            Some(Verb::Release(Release { name })) => {
+            Some(name) => {
                 let body = json!({ "user": name });
                 let found: Released = call(&socket, Method::POST, "/v1/users/release", Some(body)).await?;
                 match form {

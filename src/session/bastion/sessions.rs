@@ -220,9 +220,8 @@ pub(crate) async fn sweep(host: &Host, records: &Records) -> Vec<String> {
         }
         Ok::<(), crate::error::Error>(())
     };
-    match rt::timeout(SWEEP, work).await {
-        Some(Err(why)) => tracing::debug!("{why}"),
-        Some(Ok(())) | None => {}
+    if let Some(Err(why)) = rt::timeout(SWEEP, work).await {
+        tracing::debug!("{why}");
     }
     told
 }

@@ -251,15 +251,4 @@ proptest! {
         prop_assert_eq!(read, expected);
         prop_assert_eq!(Message::parse(ack).unwrap().acknowledged(), Ok(sequence));
     }
-
-    #[test]
-    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), header in any::<bool>(), length in 0..260u32) {
-        let mut bytes = bytes;
-        if header && bytes.len() >= 36 {
-            bytes[..4].copy_from_slice(&length.to_be_bytes());
-            bytes[4..36].copy_from_slice(b"output_stream_data              ");
-        }
-        crate::fuzzing::ssm_message(&bytes);
-        crate::fuzzing::ssm_handshake(&bytes);
-    }
 }

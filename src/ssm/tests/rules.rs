@@ -276,6 +276,21 @@ fn the_first_data_is_sent_again_early_and_then_ever_more_seldom() {
 }
 
 #[test]
+fn what_was_overtaken_is_sent_again_before_its_timeout() {
+    let mut bench = Bench::ready(settings(1024));
+    bench.output(1, b"x");
+    for text in ["one", "two"] {
+        bench.channel.send(text.as_bytes());
+        bench.transmits();
+        bench.now += MS;
+    }
+    // The timeout is 100 ms; the second one has arrived after 1 ms.
+    bench.ack(2);
+    let until = bench.now + 20 * MS;
+    assert_eq!(bench.until(until), ["1:one"]);
+}
+
+#[test]
 fn a_handshake_that_does_not_come() {
     let mut bench = Bench::new(settings(1024));
     bench.until(19_999 * MS);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ pub(crate) struct Agent {
     /// The next number it expects of the client.
     pub(crate) expected: i64,
     pub(crate) buffered: BTreeMap<i64, Message>,
-    pub(crate) port: Option<TcpStream>,
+    pub(crate) port: Option<Arc<TcpStream>>,
     next: i64,
     unacked: BTreeMap<i64, Unacked>,
     looked: Instant,

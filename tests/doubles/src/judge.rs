@@ -17,8 +17,6 @@ const ACK_FLAGS: u64 = 3;
 const KEPT: i64 = 65_536;
 /// How long after a reconnect messages may come with a gap before them: those in it were lost with the old connection.
 const REJOINING: Duration = Duration::from_secs(5);
-/// How long such a gap may stay open while the client is connected.
-const GAP: Duration = Duration::from_secs(20);
 /// The most messages that a client may have unacknowledged: AWS's own forgets the oldest beyond it.
 const MOST_OUTSTANDING: i64 = 10_000;
 /// How far CreatedDate may be from this machine's clock.
@@ -292,7 +290,7 @@ impl Judge {
         self.outstanding.insert(number, Delivery { ordinal, kind });
     }
 
-    /// What the client should have done by now and has not; `connected` since when it matters.
+    /// What the client should have done by now and has not; asked only while it is connected.
     pub(crate) fn overdue(&mut self, now: Instant) -> Result<(), String> {
         let mut read = 0;
         while let Some((at, ordinal)) = self.proofs.front()
@@ -310,8 +308,10 @@ impl Judge {
                 ));
             }
         }
-        match self.gaps.iter().find(|(_, since)| now.duration_since(**since) > GAP) {
-            Some((number, _)) => Err(format!("stream message {number} has been missing for {GAP:?}")),
+        // Twice the time of an acknowledgement: the client has to find out what was lost, and to send it again.
+        let limit = 2 * self.ack_limit;
+        match self.gaps.iter().find(|(_, since)| now.duration_since(**since) > limit) {
+            Some((number, _)) => Err(format!("stream message {number} has been missing for {limit:?}")),
             None => Ok(()),
         }
     }

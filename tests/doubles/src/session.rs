@@ -430,7 +430,7 @@ impl State {
 
     /// From the client towards the agent.
     fn relay_up(&mut self, message: Message, now: Instant) {
-        if !self.agent.attached {
+        if !self.agent.attached || !self.agent.alive {
             return;
         }
         for copy in self.standing.up.strike(&mut self.dice) {

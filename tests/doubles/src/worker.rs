@@ -133,9 +133,9 @@ fn process(session: &Arc<Session>, port: SocketAddr, message: &Message) -> bool 
         }
         (payload::DATA, Phase::Dialling) => false,
         (payload::DATA, Phase::Ready) => {
-            let stream = state.agent.port.as_ref().and_then(|stream| stream.try_clone().ok());
+            let stream = state.agent.port.clone();
             drop(state);
-            stream.is_some_and(|mut stream| stream.write_all(&message.payload).is_ok())
+            stream.is_some_and(|stream| (&*stream).write_all(&message.payload).is_ok())
         }
         (payload::FLAG, _) => {
             state.agent.phase = Phase::Finishing(Instant::now());
@@ -152,10 +152,10 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
     std::thread::sleep(dial);
     let stream = TcpStream::connect_timeout(&port, DIAL).and_then(|stream| {
         stream.set_nodelay(true)?;
-        Ok((stream.try_clone()?, stream))
+        Ok(Arc::new(stream))
     });
     let mut state = session.lock();
-    let Ok((mut stream, kept)) = stream else {
+    let Ok(stream) = stream else {
         // The real worker closes the connection that it never had, and is no more.
         state.agent.crash = Some(Instant::now() + state.settings.crash_after);
         state.kill_agent();
@@ -164,7 +164,7 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
     if state.over.is_some() || !state.agent.alive {
         return;
     }
-    state.agent.port = Some(kept);
+    state.agent.port = Some(Arc::clone(&stream));
     state.agent.phase = Phase::Ready;
     drop(state);
     session.changed.notify_all();
@@ -180,7 +180,7 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
         let (most, paced) = (state.settings.payload, state.settings.paced);
         drop(state);
         piece.resize(most, 0);
-        let length = stream.read(&mut piece).unwrap_or(0);
+        let length = (&*stream).read(&mut piece).unwrap_or(0);
         let mut state = session.lock();
         if state.over.is_some() || !state.agent.alive {
             return;

@@ -124,6 +124,7 @@ fn the_pace_of_the_real_agent() {
     let start = Instant::now();
     assert_eq!(collect(&mut channel, &mut 2, count * 1024), pattern(count * 1024));
     let took = start.elapsed();
+    eprintln!("{count} messages took {took:?}");
     assert!(took >= Duration::from_millis(count as u64), "{count} messages took {took:?}");
     double.demand_no_violations();
 }

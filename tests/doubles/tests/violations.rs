@@ -192,6 +192,52 @@ fn acknowledgements() {
     });
 }
 
+/// After a reconnect messages may come before those that the old connection lost, which have to follow.
+#[test]
+fn a_gap_after_a_reconnect() {
+    let again = |double: &Double, session: &Value| {
+        double.admin("fault", json!({"cut_client": true}));
+        let resumed = double.control("ResumeSession", json!({"SessionId": session["SessionId"]}));
+        Channel::open(double, &resumed)
+    };
+    let double = Double::start(echo(), &["ack_limit_ms=300"]);
+    let session = double.start_session();
+    let mut channel = Channel::open(&double, &session);
+    channel.shake();
+    channel.deliver(&Frame::data(1, b"1"));
+    let mut channel = again(&double, &session);
+    for number in [4, 2, 3, 5] {
+        channel.deliver(&Frame::data(number, b"n"));
+    }
+    let state = double.session(session["SessionId"].as_str().unwrap());
+    assert_eq!((&state["up"]["messages"], &state["open"]), (&json!(6), &json!(true)));
+    double.demand_no_violations();
+
+    check("has been missing for 600ms", |double| {
+        let session = double.start_session();
+        let mut channel = Channel::open(double, &session);
+        channel.shake();
+        channel.deliver(&Frame::data(1, b"1"));
+        let mut channel = again(double, &session);
+        channel.deliver(&Frame::data(3, b"3"));
+        channel.closed();
+    });
+}
+
+/// A client has to hold back what the agent does not acknowledge.
+#[test]
+fn no_window() {
+    check("more than 10000 messages", |double| {
+        let session = double.start_session();
+        let mut channel = Channel::open(double, &session);
+        channel.shake();
+        channel.deliver(&Frame::data(1, b"1"));
+        double.admin("fault", json!({"kill_agent": true}));
+        (2..=10_002).for_each(|number| channel.send(&Frame::data(number, b"n")));
+        channel.closed();
+    });
+}
+
 /// One that is never acknowledged, although what the client read later is, or its pongs say that it reads.
 #[test]
 fn a_missing_acknowledgement() {

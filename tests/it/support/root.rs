@@ -43,6 +43,7 @@ const PROGRAMS: &[&str] = &[
     "tail",
     "tee",
     "test",
+    "timeout",
     "touch",
     "tr",
     "true",

@@ -1,4 +1,4 @@
-"""Systems Manager and IAM beyond moto: agents, the policy simulator. Sessions: sessions.py. Key pushes: instance_connect.py."""
+"""Systems Manager and IAM beyond moto: agents, the policy simulator. Sessions: sessions.py; key pushes: instance_connect.py."""
 
 import datetime
 import json

@@ -56,9 +56,7 @@ CALLERS = {
     "ASIAEPHEMWORKTEST000": "arn:aws:sts::123456789012:assumed-role/developer/alice@example.com",
 }
 
-HANDLERS = (
-    compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS | instance_connect.HANDLERS | sessions.HANDLERS
-)
+HANDLERS = compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS | sessions.HANDLERS | instance_connect.HANDLERS
 
 
 class State:

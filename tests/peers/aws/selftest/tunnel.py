@@ -1,5 +1,6 @@
 """An endpoint's tunnel by botocore's signature and Python's TLS: `tunnel.py SECURE AUTHORITY TEXT [NAME=VALUE]...`; prints what
-comes back for TEXT, or the status and body of a refusal. A name with a value changes that parameter; without one it goes."""
+comes back for TEXT, or the status and body of a refusal, or `reset`. A name with a value changes that parameter; without one it
+goes. `secret`, `opcode` and `size` change the key, and kind and length of the message."""
 
 import base64
 import os
@@ -19,11 +20,11 @@ parameters = {
     "privateIpAddress": "10.0.0.5",
     "maxTunnelDuration": "3600",
 }
-secret = "test-secret/with+signs"
+others = {"secret": "test-secret/with+signs", "opcode": "2", "size": str(len(text))}
 for change in sys.argv[4:]:
     name, _, value = change.partition("=")
-    if name == "secret":
-        secret = value
+    if name in others:
+        others[name] = value
     elif value:
         parameters[name] = value
     else:
@@ -31,7 +32,7 @@ for change in sys.argv[4:]:
 query = "&".join(f"{name}={value}" for name, value in sorted(parameters.items()))
 request = AWSRequest("GET", f"https://{secure}/openTunnel?{query}")
 SigV4QueryAuth(
-    Credentials("AKIAEPHEMWORKTEST000", secret), "ec2-instance-connect", "eu-west-1", expires=60
+    Credentials("AKIAEPHEMWORKTEST000", others["secret"]), "ec2-instance-connect", "eu-west-1", expires=60
 ).add_auth(request)
 target = request.url.partition(secure)[2]
 
@@ -53,11 +54,15 @@ if status != "101":
     print(status, answer.read(length).decode())
     sys.exit()
 
-payload, mask = text.encode(), os.urandom(4)
-assert len(payload) < 126
-stream.sendall(
-    struct.pack("!BB", 0x82, 0x80 | len(payload)) + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-)
-first, size = answer.read(2)
+payload, mask = text.encode().ljust(int(others["size"]), b"."), os.urandom(4)
+length = struct.pack("!B", 0x80 | len(payload)) if len(payload) < 126 else struct.pack("!BQ", 0xFF, len(payload))
+try:
+    stream.sendall(
+        bytes([0x80 | int(others["opcode"])]) + length + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    )
+    first, size = answer.read(2)
+except (OSError, ValueError):
+    print("reset")
+    sys.exit()
 body = answer.read(size)
 print(f"close {struct.unpack('!H', body[:2])[0]} {body[2:].decode()}" if first == 0x88 else body.decode())
