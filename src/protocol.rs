@@ -34,6 +34,10 @@ pub const EVENT_PATH: &str = "/v1/event";
 /// The largest event, in bytes: two names and a host's name are under 1 KiB.
 pub const MAX_EVENT: usize = 16 * 1024;
 
+/// The most lanes of one session, so that lane numbers are `0..MAX_LANES`: twice what a laptop keeps, for the moments in which each is
+/// being replaced by another.
+pub const MAX_LANES: u32 = 8;
+
 /// Why the laptop has no answer of the service. The edge turns it into its own 502 or 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
