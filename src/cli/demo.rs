@@ -21,6 +21,7 @@ use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::name::{HEADER, HEADER_DISPLAY, User};
 use crate::rt::{self, Signals};
+use crate::session::bastion::Bastion;
 use crate::session::home::{Home, private_directory};
 use crate::session::plan::{Choices, Plan, Runner};
 use crate::session::records::Records;
@@ -99,9 +100,9 @@ async fn show(host: &Host, root: &Path, arguments: &Arguments, signals: &mut Sig
     let (ready, is_ready) = smol::channel::bounded(1);
     let shown = screen.clone();
     let tell = Arc::new(move |said: Said| {
-        if let Said::Ready(url) = &said {
+        if let Said::Ready(place) = &said {
             // It is ready once only.
-            ready.try_send(url.clone()).ok();
+            ready.try_send(place.url.clone().unwrap_or_default()).ok();
         }
         shown.show(said);
     });
@@ -157,7 +158,8 @@ async fn plan(host: &Host, root: &Path, staging: SocketAddr) -> Result<Plan> {
         takeover: Takeover::No,
     };
     let mut plan = Plan::make(&host, &Home::open(&host)?, config, user, &["api".to_owned()], choices)?;
-    plan.local = plan.local.with_idle(IDLE);
+    let Bastion::Local(local) = plan.bastion;
+    plan.bastion = Bastion::Local(local.with_idle(IDLE));
     Ok(plan)
 }
 

@@ -151,12 +151,17 @@ impl Screen {
                 drop(queue);
                 (self.human(), text)
             }
-            Said::Ready(url) if self.form == Form::Json => {
+            Said::Ready(place) if self.form == Form::Json => {
                 let mut object = self.ready_object.clone();
-                object["url"] = url.into();
+                object["url"] = place.url.into();
+                object["through"] = place.through.into();
                 (Stream::Out, format!("{object:#}\n"))
             }
-            Said::Ready(url) => (Stream::Out, self.ready.replace("{url}", &url)),
+            Said::Ready(place) => {
+                let through = place.through.unwrap_or_default();
+                let text = self.ready.replace("{url}", &place.url.unwrap_or_default());
+                (Stream::Out, text.replace("{through}", &through))
+            }
             Said::Note(note @ (Note::Warning(_) | Note::Waits(_) | Note::Lost(_) | Note::StillLost(..))) => {
                 (Stream::Err, self.note(&note))
             }

@@ -30,6 +30,9 @@ pub(crate) struct Status {
     pub(crate) file: PathBuf,
     /// Where the edge answers, once connected.
     pub(crate) url: Option<String>,
+    /// How the bastion is reached, when that is not by a socket of this machine.
+    #[serde(default)]
+    pub(crate) through: Option<String>,
     /// Its `tunnel.staging_url`.
     #[serde(default)]
     pub(crate) staging_url: Option<String>,

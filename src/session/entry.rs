@@ -39,7 +39,7 @@ pub(super) async fn enter(records: &Records, plan: &Plan, since: u64) -> Result<
     };
     let entered = async {
         claim(records, plan, &up).await?;
-        plan.local.check().await?;
+        plan.bastion.check().await?;
         ports_are_free(plan).await
     };
     if let Err(error) = entered.await {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use smol::channel::{Receiver, Sender};
 
+use super::bastion::{Bastion, Place, Reached};
 use super::happened::Teller;
-use super::local::Local;
 use super::machine::{Event, Index};
 use super::note::Note;
 use super::records::Records;
@@ -20,12 +20,14 @@ use crate::tunnel::Link;
 
 /// How long a release may take: a developer who pressed Ctrl-C waits for it, and the lease cleans up anyway.
 const RELEASE: Duration = Duration::from_secs(2);
+/// How long before its end a connection is replaced: what is in flight on it then has this long to finish.
+const RENEWED: Duration = Duration::from_secs(300);
 /// How many claims and releases wait for their turn; there are two a service at most, and a claim is never asked for twice.
 const ASKS: usize = 1024;
 
 /// What does not change from lane to lane.
 pub(super) struct Way {
-    pub(super) local: Local,
+    pub(super) bastion: Bastion,
     pub(super) records: Records,
     pub(super) show: Show,
     /// What this machine is called.
@@ -33,8 +35,8 @@ pub(super) struct Way {
     pub(super) tags: Vec<Tag>,
     pub(super) routes: Vec<Upstream>,
     pub(super) upstreams: Arc<Upstreams>,
-    /// Where the edge listens, once it is known.
-    pub(super) edge: Mutex<Option<String>>,
+    /// Where requests come in, once it is known.
+    pub(super) place: Mutex<Option<Place>>,
 }
 
 /// What the loop asks of a lane.
@@ -63,19 +65,28 @@ impl Lane {
         let (asks, asked) = smol::channel::bounded(ASKS);
         let task = rt::spawn(async move {
             let say = |text| (way.show)(Said::Note(Note::Waits(text)));
-            match way.local.connect(&way.records, &say).await {
-                Ok((link, requests, ready)) => {
-                    *way.edge.lock().unwrap_or_else(PoisonError::into_inner) = Some(ready.http);
+            match way.bastion.connect(&way.records, &say).await {
+                Ok(Reached {
+                    link,
+                    requests,
+                    place,
+                    host_key,
+                    until,
+                    rest,
+                }) => {
+                    *way.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
                     let served = rt::spawn(serve::run(requests, way.upstreams.clone()));
                     teller.tell(Event::Connected(number)).await;
                     let course = Course {
                         way: &way,
                         number,
-                        bastion: &ready.host_key,
+                        bastion: &host_key,
                         teller: &teller,
+                        until,
                     };
                     course.run(link, asked).await;
                     drop(served);
+                    rest.end().await;
                 }
                 Err(error) => teller.tell(Event::ConnectFailed(number, error)).await,
             }
@@ -101,17 +112,22 @@ struct Course<'a> {
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
     teller: &'a Teller,
+    /// When it is cut in any case.
+    until: Option<rt::Instant>,
 }
 
 enum Turn {
     Ask(Ask),
     Said(protocol::Event),
     Over(String),
+    /// Its time is over soon.
+    Due,
 }
 
 impl Course<'_> {
     async fn run(&self, link: Link, asked: Receiver<Ask>) {
         let events = link.events();
+        let mut until = self.until.and_then(|until| until.checked_sub(RENEWED));
         loop {
             let ask = async { Turn::Ask(asked.recv().await.unwrap_or(Ask::Close)) };
             let said = async {
@@ -122,7 +138,14 @@ impl Course<'_> {
                 }
             };
             let over = async { Turn::Over(link.closed().await) };
-            match smol::future::or(over, smol::future::or(said, ask)).await {
+            let due = async {
+                match until {
+                    Some(at) => rt::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+                Turn::Due
+            };
+            match smol::future::or(smol::future::or(over, due), smol::future::or(said, ask)).await {
                 Turn::Ask(Ask::Claim(index, takeover)) => match self.claim(&link, index, takeover).await {
                     Ok(()) => self.teller.tell(Event::Claimed(self.number, index)).await,
                     Err(error) => self.teller.tell(Event::ClaimFailed(self.number, index, error)).await,
@@ -133,6 +156,10 @@ impl Course<'_> {
                 }
                 Turn::Ask(Ask::Close) => return link.close().await,
                 Turn::Said(event) => self.said(event).await,
+                Turn::Due => {
+                    until = None;
+                    self.teller.tell(Event::Draining(self.number)).await;
+                }
                 Turn::Over(why) => {
                     self.teller.tell(Event::Lost(self.number, why)).await;
                     break;

@@ -2,6 +2,7 @@
 //!
 //! It decides nothing; `machine` does. Every task that it starts tells the loop through one queue, and ends with it.
 
+pub(crate) mod bastion;
 pub(crate) mod control;
 mod dotenv;
 mod entry;
@@ -38,6 +39,7 @@ use crate::config;
 use crate::error::Result;
 use crate::name::Service;
 use crate::rt::{self, Signal, Signals};
+use bastion::Place;
 use control::{Asked, ServiceStatus, Status};
 use happened::Happened;
 use lane::{Ask, Lane, Way};
@@ -59,8 +61,8 @@ const ASKED: usize = 16;
 pub(crate) enum Said {
     /// Something happened.
     Note(Note),
-    /// Everything is claimed; the edge listens there.
-    Ready(String),
+    /// Everything is claimed; requests come in there.
+    Ready(Place),
     /// A service printed a line.
     Line(Service, String),
 }
@@ -121,7 +123,7 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (socket, listener) = entry::enter(&records, &plan, since).await?;
-    if let Some(text) = plan.local.staging_taken(&records).await? {
+    if let Some(text) = plan.bastion.staging_taken(&records).await? {
         show(Said::Note(Note::Warning(text)));
     }
     let tags: Vec<_> = plan.services.iter().map(|planned| planned.tag.clone()).collect();
@@ -131,14 +133,14 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
     }
     let (ask, asked) = smol::channel::bounded(ASKED);
     let way = Way {
-        local: plan.local.clone(),
+        bastion: plan.bastion.clone(),
         records: records.clone(),
         show: show.clone(),
         machine: identity::machine(),
         tags,
         routes: plan.services.iter().map(route).collect(),
         upstreams: Arc::new(serve::Upstreams::new()),
-        edge: Mutex::new(None),
+        place: Mutex::new(None),
     };
     let jobs = plan.services.iter().map(|planned| Job {
         tag: planned.tag.clone(),
@@ -280,7 +282,7 @@ impl Session {
             }
             Action::Release(link, index) => self.ask(link, Ask::Release(index)),
             Action::Unroute(index) => self.way.upstreams.remove(&self.plan.services[index].tag.service),
-            Action::Tell(Note::Ready) => (self.show)(Said::Ready(self.edge().unwrap_or_default())),
+            Action::Tell(Note::Ready) => (self.show)(Said::Ready(self.place())),
             Action::Tell(note) => (self.show)(Said::Note(note)),
             Action::End(_) => {}
         }
@@ -339,9 +341,9 @@ impl Session {
         self.watched.insert(index, rt::spawn(health::wait(check, index, teller)));
     }
 
-    fn edge(&self) -> Option<String> {
-        let edge = self.way.edge.lock().unwrap_or_else(PoisonError::into_inner);
-        edge.as_ref().map(|address| format!("http://{address}"))
+    fn place(&self) -> Place {
+        let place = self.way.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.clone().unwrap_or_default()
     }
 
     fn status(&self) -> Status {
@@ -358,11 +360,13 @@ impl Session {
                 last_error: counters.last_error,
             }
         });
+        let place = self.place();
         Status {
             pid: std::process::id(),
             user: self.plan.user.to_string(),
             file: self.plan.config.file.clone(),
-            url: self.edge(),
+            url: place.url,
+            through: place.through,
             staging_url: self.plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
             since: self.since,
             services: services.collect(),
@@ -385,7 +389,7 @@ impl Session {
             // The next sweep finds that nobody lives there.
             tracing::debug!("{why}");
         }
-        rt::timeout(GOODBYE, self.plan.local.stage_for_others(&self.records)).await;
+        rt::timeout(GOODBYE, self.plan.bastion.leave(&self.records)).await;
         for text in self.records.warnings() {
             (self.show)(Said::Note(Note::Warning(text)));
         }

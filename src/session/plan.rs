@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::bastion::Bastion;
 use super::dotenv;
 use super::home::Home;
 use super::lane::Takeover;
@@ -45,7 +46,7 @@ pub(crate) struct Plan {
     pub(crate) user: User,
     pub(crate) services: Vec<Planned>,
     pub(crate) choices: Choices,
-    pub(crate) local: Local,
+    pub(crate) bastion: Bastion,
 }
 
 /// One service of it.
@@ -81,7 +82,7 @@ impl Plan {
             user,
             services,
             choices,
-            local,
+            bastion: Bastion::Local(local),
         })
     }
 }
