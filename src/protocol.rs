@@ -129,6 +129,13 @@ pub struct Released {
     pub released: bool,
 }
 
+/// The answer to `POST /v1/leave`, which has no body: this connection gets no new requests, and those in flight go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// Requests in flight on it.
+    pub in_flight: u64,
+}
+
 /// The answer to `GET /v1/sessions` (the caller's own) and `GET /v1/sessions?all=true` (everyone's).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sessions {
@@ -190,6 +197,24 @@ pub struct LaneView {
     pub bytes_in: u64,
     /// Bytes of bodies from the laptop.
     pub bytes_out: u64,
+    /// Which of the session's lanes it is.
+    #[serde(default)]
+    pub number: u32,
+    /// Requests in flight on it, of all its sessions.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Bytes that these are expected to move still.
+    #[serde(default)]
+    pub outstanding: u64,
+    /// Bytes a second to the laptop over the last seconds, of heads and bodies of all its sessions. 0 for `openssh`.
+    #[serde(default)]
+    pub in_per_second: u64,
+    /// Likewise from the laptop.
+    #[serde(default)]
+    pub out_per_second: u64,
+    /// The last round trip that was measured, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
 }
 
 /// What the bastion tells a laptop, at [`EVENT_PATH`].

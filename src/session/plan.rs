@@ -10,7 +10,7 @@ use super::home::Home;
 use super::lane::Takeover;
 use super::local::Local;
 use super::logs::Place;
-use super::machine::Restart;
+use super::machine::{Lanes, Restart};
 use super::note::Stage;
 use crate::config::{self, Config, ServiceConfig, TunnelKind};
 use crate::error::{Error, Exit, Result};
@@ -47,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<Planned>,
     pub(crate) choices: Choices,
     pub(crate) bastion: Bastion,
+    pub(crate) lanes: Lanes,
 }
 
 /// One service of it.
@@ -83,6 +84,8 @@ impl Plan {
             services,
             choices,
             bastion: Bastion::Local(local),
+            // On one machine nothing is won by more.
+            lanes: Lanes::fixed(1),
         })
     }
 }

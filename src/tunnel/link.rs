@@ -15,7 +15,7 @@ use smol::lock::Mutex;
 use super::ssh::{self, Ended, Login};
 use super::transport::Transport;
 use crate::error::{Error, Exit, Result};
-use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
+use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
 use crate::rt;
 
 /// How long transport, SSH and both channels together may take.
@@ -87,6 +87,14 @@ impl Link {
     /// As the bastion says, or [`Exit::Unreachable`].
     pub async fn release(&self, release: &Release) -> Result<Released> {
         self.call(Method::POST, "/v1/release", Some(release)).await
+    }
+
+    /// Lets no new requests come over this connection; those in flight go on.
+    ///
+    /// # Errors
+    /// As the bastion says, which may not know this call, or [`Exit::Unreachable`].
+    pub async fn leave(&self) -> Result<Left> {
+        self.call(Method::POST, "/v1/leave", None::<&()>).await
     }
 
     /// This user's sessions, or with `all` everyone's.

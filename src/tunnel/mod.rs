@@ -6,6 +6,7 @@
 mod link;
 pub mod ssh;
 pub(crate) mod stream;
+pub(crate) mod traffic;
 mod transport;
 pub(crate) mod window;
 

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::protocol::{self, Event};
 use crate::rt;
 use crate::tunnel::ssh::channel::ChannelIo;
 use crate::tunnel::stream;
+use crate::tunnel::traffic::Traffic;
 use crate::tunnel::window::{self, Windows};
 
 /// Calls of the control API at once on one channel.
@@ -37,6 +38,7 @@ pub(crate) struct Requests {
     /// Open, and not used yet.
     channel: Mutex<Option<ChannelIo>>,
     http2: OnceCell<Http2>,
+    traffic: OnceLock<Arc<Traffic>>,
 }
 
 struct Http2 {
@@ -51,12 +53,24 @@ impl Requests {
         if place.is_some() || self.http2.is_initialized() {
             lane.close("it opened the requests channel twice");
         } else {
+            // It is the first, so nothing is there.
+            self.traffic.set(channel.traffic()).unwrap_or_default();
             *place = Some(channel);
         }
     }
 
+    /// What goes through the channel.
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        self.traffic.get().map(Arc::as_ref)
+    }
+
+    /// Where a request can be sent now; the reason when there is no such place, or no longer.
+    pub(crate) async fn ready(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
+        self.sender(lane).await?.ready().await.map_err(|why| why.to_string())
+    }
+
     /// Where requests go; the reason when there is no such place.
-    pub(crate) async fn sender(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
+    async fn sender(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
         match self.http2.get() {
             Some(http2) => Ok(http2.sender.clone()),
             None => Ok(self.begin(lane).await?.sender.clone()),

@@ -46,6 +46,11 @@ impl Lanes {
         most: Lanes::MOST,
     };
 
+    /// Whether how many there are depends on what there is to do.
+    pub(crate) fn varies(self) -> bool {
+        self.least != self.most
+    }
+
     /// Always so many, at least one and at most [`Lanes::MOST`].
     pub(crate) fn fixed(count: usize) -> Lanes {
         let count = count.clamp(1, Lanes::MOST);

@@ -150,6 +150,20 @@ impl Tunnel {
 }
 
 impl Machine {
+    /// Every connection: its number, its lane number, and a word for its state.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = (u64, u32, &'static str)> {
+        self.tunnel.lanes.iter().map(|(&link, lane)| {
+            let state = match lane.state {
+                State::Connecting => "connecting",
+                State::Up(_) => "up",
+                State::Ending(_) => "ending",
+                State::Draining => "draining",
+                State::Leaving => "leaving",
+            };
+            (link, lane.number, state)
+        })
+    }
+
     /// When [`Machine::tunnel_due`] has something to do next.
     pub(super) fn tunnel_deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {
