@@ -11,6 +11,7 @@ mod mistake;
 mod read;
 mod url;
 mod values;
+mod way;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub(crate) use read::is_region;
 pub use url::{BadUrl, Scheme, StagingUrl};
+pub use way::{HostKey, Lanes, TransportKind, Transports, WayConfig};
 
 use crate::name::Service;
 
@@ -76,6 +78,8 @@ pub struct TunnelConfig {
     pub kind: TunnelKind,
     /// Where the bastion is and on what it runs; for `local` it is kept for later.
     pub aws: AwsConfig,
+    /// How it is reached there; for `local` it is kept for later.
+    pub way: WayConfig,
     /// `project_name`: lower case letters, digits and `-`, 1 to [`MAX_PROJECT_NAME`] bytes.
     pub project_name: String,
     /// `listen`: a loopback address with a port that is not 0.

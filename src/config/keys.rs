@@ -22,6 +22,13 @@ pub fn known(table: Table) -> &'static [&'static str] {
             "region",
             "instance_type",
             "expected_vpc_id",
+            "transport",
+            "host",
+            "port",
+            "document",
+            "payload_bytes",
+            "lanes",
+            "host_key",
             "project_name",
             "listen",
             "staging_url",
@@ -54,7 +61,8 @@ pub fn known(table: Table) -> &'static [&'static str] {
 
 /// The table in which `key` would be right.
 pub(super) fn home(key: &str) -> Option<&'static str> {
-    if known(Table::Tunnel).contains(&key) {
+    // Both have a port; a service's is meant by most.
+    if known(Table::Tunnel).contains(&key) && key != "port" {
         Some("[tunnel]")
     } else if known(Table::Bastion).contains(&key) {
         Some("[bastion]")

@@ -12,6 +12,7 @@ use super::keys::{self, Table, home, known};
 use super::mistake::{Lines, Mistake};
 use super::url::StagingUrl;
 use super::values::kind_of;
+use super::way::{self, WayConfig};
 use super::{AwsConfig, BastionConfig, Config, Kind, ListenerArn, Protocol, S3Uri, ServiceConfig, TunnelConfig, TunnelKind};
 use super::{DEFAULT_HEALTH_TIMEOUT, DEFAULT_LISTEN, DEFAULT_STOP_TIMEOUT, MAX_BYTES};
 use crate::name::Service;
@@ -106,7 +107,7 @@ impl Reader<'_> {
 
     fn tunnel(&mut self, table: Option<&DeTable<'_>>) -> TunnelConfig {
         const PLACE: &str = "[tunnel]";
-        let (mut kind, mut aws) = (None, AwsConfig::default());
+        let (mut kind, mut aws, mut way) = (None, AwsConfig::default(), WayConfig::default());
         let (mut project_name, mut listen, mut staging_url) = (None, None, None);
         let mut remote = Vec::new();
         for (key, value) in table.into_iter().flat_map(|table| table.iter()) {
@@ -128,9 +129,14 @@ impl Reader<'_> {
                 "project_name" => project_name = self.project_name(name, PLACE, value),
                 "listen" => listen = self.listen(name, PLACE, value),
                 "staging_url" => staging_url = self.staging_url(name, PLACE, value).map(|url| (url, value.span())),
+                _ if way::KEYS.contains(&name) => {
+                    remote.push((name, key.span()));
+                    self.way(&mut way, name, PLACE, value);
+                }
                 _ => self.unknown(name, key.span(), value, Table::Tunnel, PLACE),
             }
         }
+        self.way_fits(&way, PLACE, table.and_then(|table| table.get("transport")));
         let typed = table.is_some_and(|table| table.contains_key("type"));
         for (name, span) in remote.into_iter().filter(|_| !typed) {
             let what = format!("{name:?} in {PLACE} needs type = \"ec2\", and there is no type");
@@ -156,6 +162,7 @@ impl Reader<'_> {
         TunnelConfig {
             kind,
             aws,
+            way,
             project_name,
             listen,
             staging_url,

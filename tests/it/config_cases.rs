@@ -252,7 +252,58 @@ pub(crate) const CASES: &[Case] = &[
         "[tunnel]\ntype = \"ec2\"\nexpected_vpc_id = \"subnet-0123456789abcdef0\"\nvpc = \"x\"",
         &[
             "3:19: \"expected_vpc_id\" in [tunnel] is wrong: it begins with \"vpc-\", found \"subnet-0123456789abcdef0\"; write it as in expected_vpc_id = \"vpc-0123456789abcdef0\"",
-            "4:1: unknown key \"vpc\" in [tunnel]; known are type, region, instance_type, expected_vpc_id, project_name, listen, staging_url",
+            "4:1: unknown key \"vpc\" in [tunnel]; known are type, region, instance_type, expected_vpc_id, transport, host, port, document, payload_bytes, lanes, host_key, project_name, listen, staging_url",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\ntransport = \"smm\"\ndocument = \"My Document\"\nlanes = 5\npayload_bytes = 64",
+        &[
+            "3:13: \"transport\" in [tunnel] must be \"auto\" or \"ssm\" or \"eice\" or \"tcp\", found \"smm\"; did you mean \"ssm\"?",
+            "4:12: \"document\" in [tunnel] must look like \"AWS-StartSSHSession\", found \"My Document\"",
+            "5:9: \"lanes\" in [tunnel] must be a whole number from 1 to 4, found 5",
+            "6:17: \"payload_bytes\" in [tunnel] must be a whole number from 128 to 16384, found 64",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\ntransport = [\"ssm\", \"ecie\", 1, \"ssm\"]\nlanes = \"many\"",
+        &[
+            "3:22: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the text \"ecie\"; did you mean \"eice\"?",
+            "3:30: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the number 1; write transport = \"auto\", one of \"ssm\", \"eice\" and \"tcp\", or a list of them in the order to try",
+            "3:33: \"ssm\" stands twice in \"transport\" of [tunnel]",
+            "4:9: \"lanes\" in [tunnel] must be \"auto\" or a whole number from 1 to 4, found the text \"many\"",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\ntransport = []",
+        &[
+            "3:13: \"transport\" in [tunnel] is an empty list; write transport = \"auto\", one of \"ssm\", \"eice\" and \"tcp\", or a list of them in the order to try",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\ntransport = \"tcp\"",
+        &[
+            "3:13: \"transport\" in [tunnel] has \"tcp\", which needs a \"host\"; add the bastion's name or address, as in host = \"10.0.0.5\"",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\nhost = \"10.0.0.5:2222\"\nport = 0\nhost_key = \"accept_new\"",
+        &[
+            "3:8: \"host\" in [tunnel] must be a host's name or address, found \"10.0.0.5:2222\"; write host = \"10.0.0.5\" and port = 2222",
+            "4:8: \"port\" in [tunnel] must be a whole number from 1 to 65535, found 0",
+            "5:12: \"host_key\" in [tunnel] must be \"parameter\", \"accept-new\" or an ed25519 key, found the text \"accept_new\"; did you mean \"accept-new\"?",
+        ],
+    ),
+    (
+        "[tunnel]\ntype = \"ec2\"\nhost = \"ssh://bastion\"\nhost_key = \"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC\"",
+        &[
+            "3:8: \"host\" in [tunnel] must be a host's name or address, found \"ssh://bastion\"; write it as in host = \"bastion.example.internal\"",
+            "4:12: \"host_key\" in [tunnel] must be \"parameter\", \"accept-new\" or an ed25519 key, found the text \"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC\"; a key is written as the bastion's host_key.pub has it: host_key = \"ssh-ed25519 AAAA…\"",
+        ],
+    ),
+    (
+        "[tunnel]\ntransport = \"ssm\"",
+        &[
+            "2:1: \"transport\" in [tunnel] needs type = \"ec2\", and there is no type; add type = \"ec2\", or type = \"local\" to keep it for later",
         ],
     ),
     (
