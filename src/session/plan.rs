@@ -75,6 +75,12 @@ impl Plan {
             let tag = Tag::new(user.clone(), service.clone());
             services.push(planned(host, tag, &config.services[&service], choices.runner, &config.file)?);
         }
+        let lanes = match (config.tunnel.kind, config.tunnel.way.lanes) {
+            // On one machine nothing is won by more.
+            (TunnelKind::Local, None) => Lanes::fixed(1),
+            (TunnelKind::Ec2, None) | (_, Some(config::Lanes::Auto)) => Lanes::AUTO,
+            (_, Some(config::Lanes::Fixed(count))) => Lanes::fixed(count as usize),
+        };
         let local = Local::new(host, home, &user, config.tunnel.listen, config.tunnel.staging_url.clone())?;
         Ok(Plan {
             logs: Place::of(home, &config.file),
@@ -84,8 +90,7 @@ impl Plan {
             services,
             choices,
             bastion: Bastion::Local(local),
-            // On one machine nothing is won by more.
-            lanes: Lanes::fixed(1),
+            lanes,
         })
     }
 }

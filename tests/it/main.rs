@@ -36,6 +36,7 @@ mod halfclose;
 mod http2;
 mod init;
 mod isolation;
+mod lanes;
 mod laptop;
 mod lease;
 mod local;

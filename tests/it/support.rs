@@ -10,6 +10,7 @@ pub(crate) mod frames;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod root;
 pub(crate) mod service;
 pub(crate) mod wire;

@@ -50,20 +50,20 @@ fn lanes_come_with_bulk_and_leave_when_they_are_idle() {
     course.push((1000, Event::Bulk(1), vec![Action::Connect(2, 1)]));
     course.extend(added(1100, 2, vec![]));
     course.push((1200, Event::Bulk(0), vec![]));
-    course.push((31_199, Event::Tick, vec![]));
+    course.push((16_199, Event::Tick, vec![]));
     // Many: as many as there may be, one at a time.
-    course.push((31_199, Event::Bulk(50), vec![Action::Connect(3, 2)]));
-    course.push((31_200, Event::Connected(3), vec![Action::Claim(3, API), Action::Connect(4, 3)]));
-    course.push((31_300, Event::Connected(4), vec![Action::Claim(4, API)]));
-    course.push((31_300, Event::Claimed(4, API), vec![]));
-    course.push((31_310, Event::Claimed(3, API), vec![]));
-    course.push((32_000, Event::Bulk(2), vec![]));
-    course.push((40_000, Event::Bulk(1), vec![]));
-    course.push((61_999, Event::Tick, vec![]));
-    course.push((62_000, Event::Tick, vec![Action::Leave(3), Action::Leave(4)]));
-    course.push((62_100, Event::Left(4), vec![]));
+    course.push((16_199, Event::Bulk(50), vec![Action::Connect(3, 2)]));
+    course.push((16_200, Event::Connected(3), vec![Action::Claim(3, API), Action::Connect(4, 3)]));
+    course.push((16_300, Event::Connected(4), vec![Action::Claim(4, API)]));
+    course.push((16_300, Event::Claimed(4, API), vec![]));
+    course.push((16_310, Event::Claimed(3, API), vec![]));
+    course.push((17_000, Event::Bulk(2), vec![]));
+    course.push((25_000, Event::Bulk(1), vec![]));
+    course.push((31_999, Event::Tick, vec![]));
+    course.push((32_000, Event::Tick, vec![Action::Leave(3), Action::Leave(4)]));
+    course.push((32_100, Event::Left(4), vec![]));
     // Their numbers are free again once they are gone.
-    course.push((62_200, Event::Bulk(2), vec![Action::Connect(5, 3)]));
+    course.push((32_200, Event::Bulk(2), vec![Action::Connect(5, 3)]));
     check(machine(Lanes::AUTO), course);
 }
 
@@ -78,8 +78,8 @@ fn the_deadline_of_idle_lanes_is_announced() {
     machine.step(Event::Claimed(2, API), ms(1100), 0.0);
     assert_eq!(machine.deadline(), None);
     machine.step(Event::Bulk(0), ms(2000), 0.0);
-    assert_eq!(machine.deadline(), Some(ms(32_000)));
-    assert_eq!(machine.step(Event::Tick, ms(32_000), 0.0), [Action::Leave(2)]);
+    assert_eq!(machine.deadline(), Some(ms(17_000)));
+    assert_eq!(machine.step(Event::Tick, ms(17_000), 0.0), [Action::Leave(2)]);
     assert_eq!(machine.deadline(), None);
 }
 

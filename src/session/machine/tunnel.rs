@@ -22,7 +22,7 @@ const FORGIVEN: Duration = Duration::from_secs(5);
 /// How often a person is told that the connection is still gone.
 const REMIND: Duration = Duration::from_secs(10);
 /// How long fewer lanes have to be enough before one leaves: uploads come in groups, and making a lane takes about a second.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Where the connections stand.
 #[derive(Debug)]
