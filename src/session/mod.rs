@@ -34,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smol::channel::Receiver;
 
 pub(crate) use lane::Takeover;
-pub(crate) use machine::{Lanes, Outcome, Restart};
+pub(crate) use machine::{Outcome, Restart};
 
 use crate::config;
 use crate::error::Result;

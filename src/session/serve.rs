@@ -27,6 +27,7 @@ use crate::name::{self, Service, Tag};
 use crate::protocol::{self, Event, NoAnswer};
 use crate::rt;
 use crate::tunnel::Requests;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::stream;
 use crate::tunnel::window::{self, Windows};
 use crate::upstream::Pool;
@@ -208,6 +209,7 @@ impl Leave {
 }
 
 async fn accept(requests: Requests, upstreams: &Arc<Upstreams>, leave: &Leave) {
+    let gate = Arc::new(Gate::new(requests.channel.traffic()));
     let handshake = h2::server::Builder::new()
         .initial_window_size(window::ALONE)
         .initial_connection_window_size(window::CONNECTION)
@@ -233,6 +235,10 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>, leave: &Leave) {
             return;
         }
     };
+    let _keeping = connection.ping_pong().map(|pings| {
+        let gate = Arc::clone(&gate);
+        rt::spawn(async move { gate.keep(&smol::lock::Mutex::new(pings)).await })
+    });
     let mut windows = Windows::new();
     let streams = Arc::new(());
     let mut leaving = false;
@@ -264,8 +270,9 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>, leave: &Leave) {
                     rt::spawn(event(request.into_body(), respond, requests.events.clone())).detach();
                     continue;
                 }
+                let gate = Arc::clone(&gate);
                 rt::spawn(async move {
-                    answer(request, respond, upstreams).await;
+                    answer(request, respond, upstreams, &gate).await;
                     drop(open);
                 })
                 .detach();
@@ -309,7 +316,7 @@ async fn event(mut body: RecvStream, mut respond: SendResponse<Bytes>, events: S
 }
 
 /// Answers one request, whatever happens.
-async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
+async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>, gate: &Gate) {
     let service = request
         .headers()
         .get(name::HEADER)
@@ -329,11 +336,11 @@ async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Byte
         readdress(&mut request, host);
     }
     let result = if request.method() == Method::CONNECT {
-        target.upgrade(request, &mut respond).await
+        target.upgrade(request, &mut respond, gate).await
     } else {
         match target.upstream.protocol {
-            Protocol::Http1 => target.http1(request, &mut respond).await,
-            Protocol::H2c => target.h2c(request, &mut respond).await,
+            Protocol::Http1 => target.http1(request, &mut respond, gate).await,
+            Protocol::H2c => target.h2c(request, &mut respond, gate).await,
         }
     };
     let Err(failure) = result else { return };

@@ -216,16 +216,21 @@ async fn tunnel(
         }
         None => Own::lane_lost(tag, &why.to_string()),
     };
+    let gate = || {
+        let gate = requests.gate().map(Arc::clone);
+        gate.ok_or_else(|| Own::lane_lost(tag, "its requests channel is not open"))
+    };
     let end = upgrade.is_none() && body.is_end_stream();
     let (answer, mut to_laptop) = sender.send_request(Request::from_parts(head, ()), end).map_err(lost)?;
     drop(sender);
     let mut upload = None;
     if upgrade.is_none() && !end {
+        let gate = gate()?;
         let mut counted = flight.uploads(body.size_hint().exact());
         upload = Some(rt::spawn(async move {
             let counted = |count| counted.moved(count);
             // Why it ended is told by the answer, or by its absence.
-            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, counted).await {
+            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, &gate, counted).await {
                 tracing::debug!("a request's body broke off: {why}");
             }
         }));
@@ -247,6 +252,7 @@ async fn tunnel(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, token);
     }
+    let gate = gate()?;
     rt::spawn(async move {
         let client = match client.await {
             Ok(client) => client,
@@ -259,7 +265,7 @@ async fn tunnel(
             Direction::In => flight.downloaded(count),
             Direction::Out => Flight::uploaded(&flight.daemon, &flight.lane, &flight.counters, count),
         };
-        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, moved).await {
+        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, &gate, moved).await {
             tracing::debug!("an upgraded connection ended: {why}");
         }
     })

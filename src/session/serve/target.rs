@@ -22,6 +22,7 @@ use super::super::load::{Load, Watched};
 use crate::hop;
 use crate::protocol::{self, NoAnswer};
 use crate::rt::{self, TcpStream};
+use crate::tunnel::gate::Gate;
 use crate::tunnel::stream::{self, TunnelBody, Unsent};
 use crate::tunnel::window;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
@@ -102,7 +103,7 @@ impl Target {
             .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
     }
 
-    pub(super) async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
+    pub(super) async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
         let request = self.to_http1(request);
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let exchange = self.pool.exchange(request, spare, || self.connection());
@@ -111,10 +112,10 @@ impl Target {
             Err(Unanswered::Connect(failure)) => return Err(failure),
             Err(Unanswered::Answer(error)) => return Err(no_head(&error)),
         };
-        pass_on(head, body, respond, &self.load).await
+        pass_on(head, body, respond, (&self.load, gate)).await
     }
 
-    pub(super) async fn h2c(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
+    pub(super) async fn h2c(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let length = content_length(&head.headers);
         head.uri = absolute(&head)?;
@@ -124,7 +125,7 @@ impl Target {
         let mut sender = self.h2c_sender().await?;
         let answer = until_unwanted(respond, sender.send_request(request)).await?;
         let (head, body) = answer.map_err(|error| no_head(&error))?.into_parts();
-        pass_on(head, body, respond, &self.load).await
+        pass_on(head, body, respond, (&self.load, gate)).await
     }
 
     /// The request as HTTP/1.1 writes it.
@@ -167,7 +168,7 @@ impl Target {
     }
 
     /// Extended CONNECT becomes an HTTP/1.1 upgrade, and its bytes go both ways until either side has closed.
-    pub(super) async fn upgrade(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
+    pub(super) async fn upgrade(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let Some(token) = head
             .extensions
@@ -197,7 +198,7 @@ impl Target {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, body) = answer.into_parts();
             let body = AnswerBody::new(body, connection, Pool::new());
-            return pass_on(head, body, respond, &self.load).await;
+            return pass_on(head, body, respond, (&self.load, gate)).await;
         }
         let mut answer = answer;
         let upgraded = hyper::upgrade::on(&mut answer);
@@ -211,7 +212,7 @@ impl Target {
             .map_err(Failure::of_stream)?;
         let carry = async {
             match upgraded.await {
-                Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, |_, _| {}).await {
+                Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, gate, |_, _| {}).await {
                     Ok(()) => Ok(()),
                     Err(why) => Err(Failure::Midway(format!("an upgraded connection broke: {why}"))),
                 },
@@ -260,7 +261,7 @@ async fn pass_on<B>(
     mut head: http::response::Parts,
     body: B,
     respond: &mut SendResponse<Bytes>,
-    load: &Arc<Load>,
+    (load, gate): (&Arc<Load>, &Gate),
 ) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
@@ -278,7 +279,7 @@ where
         return Ok(());
     }
     let mut watched = Watched::new(load, body.size_hint().exact());
-    match stream::send_body(body, &mut to_tunnel, |count| watched.moved(count)).await {
+    match stream::send_body(body, &mut to_tunnel, gate, |count| watched.moved(count)).await {
         Ok(()) => Ok(()),
         Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
             "the service broke off in the middle of an answer: {why}"
