@@ -85,8 +85,9 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
         "/v1/leave" => (Method::POST, Call::Leave),
         "/v1/staging" => (Method::POST, Call::Staging),
         _ => {
-            return Err(Refused::new(404, format!("there is nothing at {path:?}"))
-                .hint("GET /v1/health, /v1/version, /v1/sessions, /metrics; POST /v1/claim, /v1/release, /v1/leave, /v1/staging"));
+            return Err(Refused::new(404, format!("there is nothing at {path:?}")).hint(
+                "GET /v1/health, /v1/version, /v1/sessions, /metrics; POST /v1/claim, /v1/release, /v1/leave, /v1/staging",
+            ));
         }
     };
     if *method == wanted {

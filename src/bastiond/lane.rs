@@ -152,7 +152,11 @@ impl Lane {
     /// Lanes are chosen by this, the least first: one that works, has room, and has the fewest bytes outstanding.
     pub(crate) fn burden(&self) -> (bool, bool, u64) {
         let full = self.kind == LaneKind::Laptop && self.streams.load(Ordering::Relaxed) >= MAX_STREAMS as usize;
-        (self.failed.load(Ordering::Relaxed), full, self.outstanding.load(Ordering::Relaxed))
+        (
+            self.failed.load(Ordering::Relaxed),
+            full,
+            self.outstanding.load(Ordering::Relaxed),
+        )
     }
 
     /// It did not take a request: it is chosen no more while there is another.

@@ -152,7 +152,10 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
     });
     let machine = Machine::new(jobs.collect(), plan.choices.restart, plan.lanes);
     let happened = Happened::new();
-    let load = plan.lanes.varies().then(|| rt::spawn(load::watch(way.upstreams.load(), happened.teller())));
+    let load = plan
+        .lanes
+        .varies()
+        .then(|| rt::spawn(load::watch(way.upstreams.load(), happened.teller())));
     Ok(Session {
         machine,
         show,
@@ -379,7 +382,11 @@ impl Session {
             staging_url: self.plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
             since: self.since,
             services: services.collect(),
-            lanes: self.machine.lanes().map(|(link, number, state)| self.lane(link, number, state)).collect(),
+            lanes: self
+                .machine
+                .lanes()
+                .map(|(link, number, state)| self.lane(link, number, state))
+                .collect(),
         }
     }
 

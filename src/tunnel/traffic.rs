@@ -72,11 +72,7 @@ impl Traffic {
         if samples.len() == SAMPLES {
             samples.pop_front();
         }
-        samples.push_back(Sample {
-            at: now,
-            received,
-            sent,
-        });
+        samples.push_back(Sample { at: now, received, sent });
     }
 
     /// From the oldest sample to the youngest; 0 while there are not two.

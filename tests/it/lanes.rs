@@ -12,12 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{
-    Bastion, Process, Service, Wire, Workshop, fetch, get, heavy,
-    relay::Relay,
-    service::ok,
-    until,
-};
+use crate::support::{Bastion, Process, Service, Wire, Workshop, fetch, get, heavy, relay::Relay, service::ok, until};
 
 /// A developer's `up` behind a slow way.
 struct Far {
@@ -33,7 +28,11 @@ impl Far {
     #[track_caller]
     fn start(lanes: &str) -> Far {
         let service = Service::replying(|head, body| match head.target() {
-            "/sum" => ok(&format!("{} {}", body.len(), body.iter().map(|&byte| u64::from(byte)).sum::<u64>())),
+            "/sum" => ok(&format!(
+                "{} {}",
+                body.len(),
+                body.iter().map(|&byte| u64::from(byte)).sum::<u64>()
+            )),
             _ => ok("yes"),
         });
         let bastion = Bastion::local(&[]);
@@ -103,7 +102,8 @@ fn upload(edge: SocketAddr, bytes: usize) -> JoinHandle<u16> {
             })
             .collect();
         let sum: u64 = body.iter().map(|&byte| u64::from(byte)).sum();
-        let mut request = format!("POST /sum HTTP/1.1\r\nHost: a\r\nX-Ephemwork: alice:api\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
+        let mut request =
+            format!("POST /sum HTTP/1.1\r\nHost: a\r\nX-Ephemwork: alice:api\r\nContent-Length: {bytes}\r\n\r\n").into_bytes();
         request.extend(body);
         let answer = fetch(edge, request);
         if answer.status() == 200 {

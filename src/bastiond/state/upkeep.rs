@@ -82,7 +82,10 @@ impl Daemon {
                 continue;
             }
             let now = Instant::now();
-            lanes.iter().filter_map(|lane| lane.traffic()).for_each(|traffic| traffic.sample(now));
+            lanes
+                .iter()
+                .filter_map(|lane| lane.traffic())
+                .for_each(|traffic| traffic.sample(now));
             drop(lanes);
             rt::sleep(SAMPLE_EVERY).await;
         }

@@ -54,7 +54,11 @@ impl Daemon {
     /// Each lane once, under the first of its tags: a series for each tag would count it twice in every sum.
     fn lane_series(&self) -> Vec<LaneSeries> {
         let table = self.table();
-        let mut sessions: Vec<&Session> = table.registry.sessions().filter(|session| !session.lanes.is_empty()).collect();
+        let mut sessions: Vec<&Session> = table
+            .registry
+            .sessions()
+            .filter(|session| !session.lanes.is_empty())
+            .collect();
         sessions.sort_by(|a, b| a.record.tag.cmp(&b.record.tag));
         let mut seen = HashSet::new();
         let mut series = Vec::new();

@@ -104,7 +104,10 @@ fn a_second_ctrl_c_kills_and_ends() {
         Event::Interrupt,
         vec![Action::Kill(0), Action::End(Outcome::Interrupted)],
     ));
-    check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)), course);
+    check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
 }
 
 #[test]
@@ -132,7 +135,10 @@ fn terminated_when_ready_is_fine() {
     course.push((50, Event::Terminate, stopping()));
     course.push((60, Event::Gone(0), vec![]));
     course.push((70, Event::Released(1, 0), vec![Action::End(Outcome::Fine)]));
-    check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)), course);
+    check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
 }
 
 #[test]
@@ -165,7 +171,10 @@ fn restarts_with_backoff() {
     course.push((100_600, Event::Exited(0, Status::Code(1)), vec![Action::Unwatch(0)]));
     course.push((103_000, Event::Tick, vec![]));
     course.push((103_100, Event::Gone(0), vec![Action::Spawn(0, Stage::Run), Action::Watch(0)]));
-    check(Machine::new(vec![job("api", &[Stage::Run])], Restart::OnFailure, Lanes::fixed(1)), course);
+    check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::OnFailure, Lanes::fixed(1)),
+        course,
+    );
 }
 
 #[test]
@@ -195,7 +204,10 @@ fn reconnects_with_growing_waits() {
     course.push((1165, Event::Lost(1, "reset".into()), vec![]));
     course.push((1170, Event::Connected(3), vec![Action::Claim(3, 0)]));
     course.push((1180, Event::Claimed(3, 0), vec![]));
-    let notes = check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)), course);
+    let notes = check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
     assert_eq!(
         notes[notes.len() - 2..],
         [Note::Lost("reset".into()), Note::Reconnected(ms(180))]
@@ -226,7 +238,10 @@ fn first_connection_must_succeed() {
     course.truncate(3);
     course.push((30, Event::ConnectFailed(1, unreachable()), vec![Action::Stop(0)]));
     course.push((40, Event::Gone(0), vec![Action::End(Outcome::Failed(unreachable()))]));
-    check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)), course);
+    check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
 }
 
 #[test]
@@ -297,6 +312,9 @@ fn draining_connects_anew() {
     course.push((1060, Event::Connected(2), vec![Action::Claim(2, 0)]));
     course.push((1070, Event::Lost(1, "closed".into()), vec![]));
     course.push((1080, Event::Claimed(2, 0), vec![]));
-    let notes = check(Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)), course);
+    let notes = check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
     assert_eq!(notes[notes.len() - 2..], [Note::Draining, Note::Reconnected(ms(80))]);
 }

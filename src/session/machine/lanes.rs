@@ -53,7 +53,11 @@ fn lanes_come_with_bulk_and_leave_when_they_are_idle() {
     course.push((16_199, Event::Tick, vec![]));
     // Many: as many as there may be, one at a time.
     course.push((16_199, Event::Bulk(50), vec![Action::Connect(3, 2)]));
-    course.push((16_200, Event::Connected(3), vec![Action::Claim(3, API), Action::Connect(4, 3)]));
+    course.push((
+        16_200,
+        Event::Connected(3),
+        vec![Action::Claim(3, API), Action::Connect(4, 3)],
+    ));
     course.push((16_300, Event::Connected(4), vec![Action::Claim(4, API)]));
     course.push((16_300, Event::Claimed(4, API), vec![]));
     course.push((16_310, Event::Claimed(3, API), vec![]));
@@ -98,7 +102,10 @@ fn a_lost_lane_is_replaced_in_silence() {
     course.push((9370, Event::Tick, vec![Action::Connect(5, 0)]));
     course.extend(added(9380, 5, vec![]));
     let notes = check(machine(Lanes::AUTO), course);
-    assert!(!notes.iter().any(|note| matches!(note, Note::Lost(_) | Note::Reconnected(_))), "{notes:?}");
+    assert!(
+        !notes.iter().any(|note| matches!(note, Note::Lost(_) | Note::Reconnected(_))),
+        "{notes:?}"
+    );
     let warnings = notes.iter().filter(|note| matches!(note, Note::Warning(_))).count();
     assert_eq!(warnings, 1, "{notes:?}");
 }
@@ -115,7 +122,10 @@ fn all_lanes_lost_is_said_once_and_all_come_back() {
     course.push((9080, Event::Claimed(3, API), vec![Action::Connect(4, 1)]));
     course.extend(added(9090, 4, vec![]));
     let notes = check(machine(Lanes::fixed(2)), course);
-    let about: Vec<&Note> = notes.iter().filter(|note| matches!(note, Note::Lost(_) | Note::Reconnected(_))).collect();
+    let about: Vec<&Note> = notes
+        .iter()
+        .filter(|note| matches!(note, Note::Lost(_) | Note::Reconnected(_)))
+        .collect();
     assert_eq!(about, [&Note::Lost("reset".into()), &Note::Reconnected(ms(70))]);
 }
 
@@ -131,7 +141,10 @@ fn an_ending_lane_leaves_after_another_took_its_place() {
     course.push((1090, Event::Claimed(3, API), vec![Action::Leave(1)]));
     course.push((5000, Event::Left(1), vec![]));
     let notes = check(machine(Lanes::AUTO), course);
-    assert!(!notes.iter().any(|note| matches!(note, Note::Lost(_) | Note::Draining)), "{notes:?}");
+    assert!(
+        !notes.iter().any(|note| matches!(note, Note::Lost(_) | Note::Draining)),
+        "{notes:?}"
+    );
 }
 
 #[test]

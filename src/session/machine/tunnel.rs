@@ -284,7 +284,9 @@ impl Machine {
     }
 
     fn connected(&mut self, link: u64, now: Moment) {
-        let Some(lane) = self.tunnel.lanes.get_mut(&link) else { return };
+        let Some(lane) = self.tunnel.lanes.get_mut(&link) else {
+            return;
+        };
         if self.ending.is_some() {
             return;
         }
@@ -299,7 +301,9 @@ impl Machine {
     }
 
     fn claimed(&mut self, link: u64, index: Index) {
-        let Some(lane) = self.tunnel.lanes.get_mut(&link) else { return };
+        let Some(lane) = self.tunnel.lanes.get_mut(&link) else {
+            return;
+        };
         if !lane.asked.remove(&index) {
             return;
         }
@@ -414,7 +418,9 @@ impl Machine {
     }
 
     fn claim_failed(&mut self, link: u64, index: Index, error: Error, now: Moment, jitter: f64) {
-        let Some(lane) = self.tunnel.lanes.get_mut(&link) else { return };
+        let Some(lane) = self.tunnel.lanes.get_mut(&link) else {
+            return;
+        };
         if !lane.asked.remove(&index) || self.ending.is_some() || self.works[index].phase == Phase::Ended {
             return;
         }

@@ -94,7 +94,10 @@ impl World {
                 self.going.insert(link);
                 let left: Vec<Index> = (0..2).filter(|&index| self.held.remove(&(link, index))).collect();
                 for index in left {
-                    let others = self.held.iter().any(|(other, of)| *of == index && !self.going.contains(other));
+                    let others = self
+                        .held
+                        .iter()
+                        .any(|(other, of)| *of == index && !self.going.contains(other));
                     assert!(others, "service {index} has no lane after {link} left");
                 }
                 self.due.push(Event::Left(link));

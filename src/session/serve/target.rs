@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 
-use super::Target;
 use super::super::load::{Load, Watched};
+use super::Target;
 use crate::hop;
 use crate::protocol::{self, NoAnswer};
 use crate::rt::{self, TcpStream};
@@ -103,7 +103,12 @@ impl Target {
             .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
     }
 
-    pub(super) async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
+    pub(super) async fn http1(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
         let request = self.to_http1(request);
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let exchange = self.pool.exchange(request, spare, || self.connection());
@@ -115,7 +120,12 @@ impl Target {
         pass_on(head, body, respond, (&self.load, gate)).await
     }
 
-    pub(super) async fn h2c(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
+    pub(super) async fn h2c(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let length = content_length(&head.headers);
         head.uri = absolute(&head)?;
@@ -168,7 +178,12 @@ impl Target {
     }
 
     /// Extended CONNECT becomes an HTTP/1.1 upgrade, and its bytes go both ways until either side has closed.
-    pub(super) async fn upgrade(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>, gate: &Gate) -> Result<(), Failure> {
+    pub(super) async fn upgrade(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let Some(token) = head
             .extensions

@@ -116,10 +116,7 @@ fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Shared) {
         open: Arc::clone(&open),
     };
     shared.carried().push(carried);
-    let (up, down) = (
-        (laptop.try_clone().unwrap(), bastion.try_clone().unwrap()),
-        (bastion, laptop),
-    );
+    let (up, down) = ((laptop.try_clone().unwrap(), bastion.try_clone().unwrap()), (bastion, laptop));
     let closed = Arc::clone(&open);
     std::thread::spawn(move || {
         copy(up.0, up.1, 64 * 1024, None);
