@@ -92,6 +92,8 @@ impl Gate {
     /// Measures whenever there is something to measure, until the lane ends; dropping it opens the gate for ever.
     pub(crate) async fn keep(&self, pings: &smol::lock::Mutex<PingPong>) {
         let _open = Open(self);
+        // The first tells the round trip while the lane is empty.
+        self.wanted.0.try_send(()).unwrap_or_default();
         while self.wanted.1.recv().await.is_ok() {
             loop {
                 let pong = {

@@ -46,6 +46,9 @@ const MEASURE: Duration = Duration::from_millis(50);
 /// And of a quick one, where it only watches.
 const WATCH: Duration = Duration::from_millis(200);
 
+/// A pause after which measuring begins anew.
+const IDLE: Duration = Duration::from_millis(200);
+
 /// How long the shortest round trip counts, and how often the queue is emptied to see it again.
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -61,6 +64,10 @@ pub(crate) struct Pace {
     arrived: u64,
     /// Somebody had to wait since the last ping.
     held_back: bool,
+    /// When something was sent last.
+    taken: Option<Instant>,
+    /// Somebody waits for more.
+    waits: bool,
     ping: Option<Ping>,
     /// The last ping that came back, and when it did.
     last: Option<(Ping, Instant)>,
@@ -99,6 +106,8 @@ impl Pace {
             handed: 0,
             arrived: 0,
             held_back: false,
+            taken: None,
+            waits: false,
             ping: None,
             last: None,
             shortest: None,
@@ -145,9 +154,18 @@ impl Pace {
             }
         };
         match taken {
-            Ok(count) => self.handed += count as u64,
+            Ok(count) => {
+                self.handed += count as u64;
+                // What was delivered while there was nothing to deliver is no measure.
+                let idle = self.taken.is_none_or(|before| now.saturating_duration_since(before) > IDLE);
+                if idle && !self.waits {
+                    self.last = None;
+                }
+                self.taken = Some(now);
+            }
             Err(_) => self.held_back = true,
         }
+        self.waits = taken.is_err();
         taken
     }
 

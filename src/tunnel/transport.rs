@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::ssh::Compression;
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf, TcpStream, UnixStream};
 
 /// A way to a bastion.
@@ -35,6 +36,15 @@ impl Transport {
                 Ok(Stream::Tcp(stream))
             }
             Transport::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+impl Stream {
+    /// Whether SSH is to compress what goes through it.
+    pub(super) fn compression(&self) -> Compression {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Compression::Never,
         }
     }
 }
