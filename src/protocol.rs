@@ -136,6 +136,38 @@ pub struct Left {
     pub in_flight: u64,
 }
 
+/// `POST /v1/users/release`: free a user name, with all that is done under it. Answers 200 [`Released`]; freeing what nobody has is
+/// fine. For the unix socket, and for callers whom the bastion takes for its admins.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseUser {
+    /// The name.
+    pub user: String,
+}
+
+/// The answer to `GET /v1/users`, which is for the same callers as [`ReleaseUser`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct UsersView {
+    /// By name, ascending.
+    pub users: Vec<UserView>,
+}
+
+/// A user name that belongs to somebody, or is used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UserView {
+    /// The name.
+    pub user: String,
+    /// Whose it is: an ARN without path. Absent for a name whose keys the bastion lists itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// Since when it is theirs, seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// SSH connections under it now.
+    pub connections: u64,
+    /// Sessions under it now.
+    pub sessions: u64,
+}
+
 /// The answer to `GET /v1/sessions` (the caller's own) and `GET /v1/sessions?all=true` (everyone's).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sessions {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
 use aws_runtime::auth::{SigV4OperationSigningConfig, SigningOptions};
@@ -40,7 +41,7 @@ use super::failure::{Cause, Failure, SKEWED};
 use super::partition::Partition;
 use super::query;
 use super::refused::{self, Refused};
-use crate::rt::{SmithyClient, SmithySleep};
+use crate::rt::{Network, SmithyClient, SmithySleep};
 
 /// How often a call is sent at most. Backing off from 1 s, doubled each time, half of it on average, this outlasts a quarter
 /// of a minute of throttling. smithy's adaptive mode (`AWS_RETRY_MODE=adaptive`) is not the default: it is made for programs
@@ -65,6 +66,8 @@ pub(super) struct Client {
     partition: Partition,
     profile: Option<String>,
     client: SmithyClient,
+    /// For what is signed elsewhere.
+    credentials: SharedCredentialsProvider,
     config: SdkConfig,
     retry: RetryConfig,
     /// Signature, credentials with their cache, clock correction, what is tried again.
@@ -79,7 +82,7 @@ impl Client {
                 StaticAuthSchemeOptionResolver::new(vec![SCHEME_ID]),
             )))
             .with_identity_cache(Some(IdentityCache::lazy().build()))
-            .with_identity_resolver(SCHEME_ID, SharedIdentityResolver::new(found.credentials))
+            .with_identity_resolver(SCHEME_ID, SharedIdentityResolver::new(found.credentials.clone()))
             .with_interceptor(SharedInterceptor::new(ServiceClockSkewInterceptor::new()))
             .with_retry_classifier(TransientErrorClassifier::<Refusal>::new())
             .with_retry_classifier(HttpStatusCodeClassifier::default())
@@ -91,6 +94,7 @@ impl Client {
             region: found.region,
             profile: found.profile,
             client: found.client,
+            credentials: found.credentials,
             retry: found.config.retry_config().cloned().unwrap_or_else(RetryConfig::standard),
             config: found.config,
             plugin: SharedRuntimePlugin::new(plugin),
@@ -104,6 +108,7 @@ impl Client {
             region: region.to_owned(),
             profile: self.profile.clone(),
             client: self.client.clone(),
+            credentials: self.credentials.clone(),
             config: self.config.clone(),
             retry: self.retry.clone(),
             plugin: self.plugin.clone(),
@@ -112,6 +117,14 @@ impl Client {
 
     pub(super) fn region(&self) -> &str {
         &self.region
+    }
+
+    pub(super) fn credentials(&self) -> &SharedCredentialsProvider {
+        &self.credentials
+    }
+
+    pub(super) fn network(&self) -> Network {
+        self.client.network()
     }
 
     pub(super) fn profile(&self) -> Option<&str> {

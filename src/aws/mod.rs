@@ -12,6 +12,7 @@ mod damage;
 mod failure;
 mod json;
 mod partition;
+mod presign;
 mod query;
 mod refused;
 mod xml;
@@ -32,6 +33,7 @@ pub use partition::Partition;
 
 use crate::error::Result;
 use crate::host::Host;
+use crate::rt::Network;
 
 /// How many pages of one list are read at most. With 100 entries a page this is more than any account's quota allows.
 const MAX_PAGES: usize = 1000;
@@ -78,6 +80,19 @@ impl Aws {
     /// The profile that was named, for hints.
     pub fn profile(&self) -> Option<&str> {
         self.0.profile()
+    }
+
+    /// `base` (`https://HOST/PATH`) with a query that is signed for a GET within the next minute.
+    ///
+    /// # Errors
+    /// There are no credentials any more.
+    pub async fn presigned(&self, service: Service, base: &str, query: &[(&str, String)]) -> Result<String> {
+        presign::presigned(&self.0, service, base, query).await
+    }
+
+    /// What stands between here and AWS: proxies, and who is trusted.
+    pub fn network(&self) -> Network {
+        self.0.network()
     }
 
     /// Carries out one operation: signed, retried, timed.

@@ -1,11 +1,19 @@
-//! Which key may log in as which user. A user may claim only their own name, and the key's line says whose it is.
+//! Which key may log in as which user: by a file, whose line says whose the key is; by a command; by EC2 Instance Connect.
+
+pub(crate) mod blocks;
+pub(crate) mod command;
+pub(crate) mod eic;
+pub(crate) mod imds;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use crate::bastiond::authorize::command::Runner;
+use crate::bastiond::authorize::eic::{InstanceConnect, Sent};
 use crate::bastiond::keys::{self, Blob};
+use crate::bastiond::settings::{Access, Settings};
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
 
@@ -25,7 +33,68 @@ pub(crate) struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// What may let a key in besides the file.
+pub(crate) struct Sources {
+    eic: Option<InstanceConnect>,
+    command: Option<Runner>,
+}
+
+/// Why a key is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// The file or the command says that it is the user's.
+    Listed,
+    /// EC2 Instance Connect says who sent it; the name may still be another's.
+    Sent(Sent),
+}
+
+impl Sources {
+    pub(crate) fn new(access: &Access) -> Sources {
+        Sources {
+            eic: access
+                .eic
+                .as_ref()
+                .map(|eic| InstanceConnect::new(eic.imds.clone(), eic.roots.clone())),
+            command: access.command.clone().map(Runner::new),
+        }
+    }
+
+    /// Whether any source lets this key in as `user`; `Err` has a sentence of each that was asked, none when there is none.
+    pub(crate) async fn admit(&self, user: &User, key: &Blob, clock: fn() -> u64) -> std::result::Result<Admitted, String> {
+        let mut why = Vec::new();
+        if let Some(command) = &self.command {
+            match command.allows(user, key).await {
+                Ok(()) => return Ok(Admitted::Listed),
+                Err(reason) => why.push(reason),
+            }
+        }
+        if let Some(eic) = &self.eic {
+            match eic.sender(user, key, clock).await {
+                Ok(sent) => return Ok(Admitted::Sent(sent)),
+                Err(reason) => why.push(reason),
+            }
+        }
+        Err(why.join("; "))
+    }
+}
+
 impl Authorized {
+    /// Reads the file that the settings mean, if they mean one.
+    ///
+    /// # Errors
+    /// It was asked for by name and cannot be read.
+    pub(crate) fn of(settings: &Settings) -> Result<Loaded> {
+        let (tunables, access) = (&settings.tunables, &settings.access);
+        let others = access.eic.is_some() || access.command.is_some();
+        if others && !tunables.authorized_keys_given {
+            return Ok(Loaded {
+                authorized: Authorized::default(),
+                warnings: Vec::new(),
+            });
+        }
+        Authorized::load(&tunables.authorized_keys, tunables.authorized_keys_given)
+    }
+
     /// Reads a file's text; the warnings are sentences that begin with the line's number.
     pub(crate) fn parse(text: &str) -> (Authorized, Vec<String>) {
         let (found, warnings) = keys::parse(text);
@@ -73,10 +142,9 @@ impl Authorized {
         Ok(Loaded { authorized, warnings })
     }
 
-    /// Whether `key` (`ssh-ed25519 AAAA…`) is one of `user`'s.
-    pub(crate) fn allows(&self, key: &str, user: &User) -> bool {
-        let Ok(blob) = Blob::parse(key) else { return false };
-        self.users.get(&blob).is_some_and(|users| users.contains(user))
+    /// Whether `key` is one of `user`'s.
+    pub(crate) fn allows(&self, key: &Blob, user: &User) -> bool {
+        self.users.get(key).is_some_and(|users| users.contains(user))
     }
 
     /// Whether any key is `user`'s.
@@ -113,7 +181,8 @@ mod tests {
         let (authorized, warnings) = Authorized::parse(&text);
         assert_eq!(warnings, Vec::<String>::new());
         let check = |key: &str, user: &str, expected: bool| {
-            assert_eq!(authorized.allows(key, &User::parse(user).unwrap()), expected, "{user} {key}");
+            let allowed = Blob::parse(key).is_ok_and(|blob| authorized.allows(&blob, &User::parse(user).unwrap()));
+            assert_eq!(allowed, expected, "{user} {key}");
         };
         check(ONE, "bob", false);
         check(ONE, "ci", false);

@@ -20,8 +20,8 @@ use crate::bastiond::refused::Refused;
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::StagingUrl;
 use crate::bastiond::state::Daemon;
-use crate::name::{Service, Tag};
-use crate::protocol::{Claim, Left, Release};
+use crate::name::{Service, Tag, User};
+use crate::protocol::{Claim, Left, Release, ReleaseUser};
 use crate::rt;
 
 /// The longest body of a call, in bytes: a claim with the longest names is under 2 KiB.
@@ -52,6 +52,8 @@ enum Call {
     Leave,
     Metrics,
     Staging,
+    Users,
+    ReleaseUser,
 }
 
 /// `POST /v1/staging`: where untagged requests of local mode go from now on.
@@ -84,10 +86,11 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
         "/v1/release" => (Method::POST, Call::Release),
         "/v1/leave" => (Method::POST, Call::Leave),
         "/v1/staging" => (Method::POST, Call::Staging),
+        "/v1/users" => (Method::GET, Call::Users),
+        "/v1/users/release" => (Method::POST, Call::ReleaseUser),
         _ => {
-            return Err(Refused::new(404, format!("there is nothing at {path:?}")).hint(
-                "GET /v1/health, /v1/version, /v1/sessions, /metrics; POST /v1/claim, /v1/release, /v1/leave, /v1/staging",
-            ));
+            return Err(Refused::new(404, format!("there is nothing at {path:?}"))
+                .hint("GET /v1/health, /v1/version, /v1/sessions, /v1/users, /metrics; POST /v1/claim, /v1/release, /v1/users/release, /v1/leave, /v1/staging"));
         }
     };
     if *method == wanted {
@@ -101,7 +104,25 @@ where
     B: Body<Data = Bytes> + Send,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    if let (Call::Users | Call::ReleaseUser, Caller::Lane(lane)) = (call, &caller)
+        && !daemon.is_admin(lane)
+    {
+        let you = lane
+            .principal
+            .as_ref()
+            .map_or("a key that the bastion lists".to_owned(), ToString::to_string);
+        return Err(Refused::new(403, "this call is for the bastion's admin")
+            .because(format!("you are {you}, which no pattern of its admins fits (--admin)"))
+            .hint("make it on the bastion: ephemwork bastion users --control-socket /var/lib/ephemwork/control.sock"));
+    }
     match (call, caller) {
+        (Call::Users, _) => Ok(json(StatusCode::OK, &daemon.users())),
+        (Call::ReleaseUser, _) => {
+            let release: ReleaseUser = read(body).await?;
+            let user = User::parse(&release.user)
+                .map_err(|why| Refused::new(400, format!("{:?} is not a user name", release.user)).because(why))?;
+            Ok(json(StatusCode::OK, &daemon.free(&user).await?))
+        }
         (Call::Health, _) => Ok(json(StatusCode::OK, &daemon.health())),
         (Call::Sessions { all: false }, Caller::Lane(lane)) => Ok(json(StatusCode::OK, &daemon.sessions(Some(&lane.user)))),
         (Call::Sessions { .. }, _) => Ok(json(StatusCode::OK, &daemon.sessions(None))),
@@ -244,6 +265,9 @@ mod tests {
         check(Method::POST, "/v1/leave", None, Ok(Call::Leave));
         check(Method::POST, "/v1/staging", None, Ok(Call::Staging));
         check(Method::GET, "/metrics", None, Ok(Call::Metrics));
+        check(Method::GET, "/v1/users", None, Ok(Call::Users));
+        check(Method::POST, "/v1/users/release", None, Ok(Call::ReleaseUser));
+        check(Method::POST, "/v1/users", None, Err(405));
         check(Method::GET, "/v1/events", None, Err(404));
     }
 }

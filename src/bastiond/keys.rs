@@ -70,17 +70,45 @@ impl Blob {
             Err(format!("what stands behind {kind} is not such a key"))
         }
     }
+
+    /// The bytes of the wire.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Its type, with which its bytes begin: `ssh-ed25519`.
+    pub(crate) fn kind(&self) -> &'static str {
+        let fits = |kind: &&str| self.0.get(4..4 + kind.len()) == Some(kind.as_bytes());
+        // None of them begins with another, and parsing took no other.
+        TYPES.into_iter().find(fits).unwrap_or_default()
+    }
 }
 
 /// Reads a file. The second part has one sentence for each line that was left out.
 pub(crate) fn parse(text: &str) -> (Vec<Key>, Vec<String>) {
+    lines(text, key)
+}
+
+/// Reads what a command printed that was asked for one user's keys: each line is that user's, unless its options name another.
+pub(crate) fn printed(text: &str) -> (Vec<(Blob, Option<User>)>, Vec<String>) {
+    lines(text, |line| {
+        let (blob, named, _) = split(line)?;
+        let named = named.map(|name| User::parse(&name));
+        let named = named
+            .transpose()
+            .map_err(|why| format!("{VARIABLE} is not a user name: {why}"))?;
+        Ok((blob, named))
+    })
+}
+
+fn lines<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> (Vec<T>, Vec<String>) {
     let (mut keys, mut warnings) = (Vec::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let line = line.trim_matches([' ', '\t', '\r', '\u{feff}']);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        match key(line) {
+        match read(line) {
             Ok(key) => keys.push(key),
             Err(why) => warnings.push(format!("line {}: {why}", index + 1)),
         }
@@ -88,7 +116,8 @@ pub(crate) fn parse(text: &str) -> (Vec<Key>, Vec<String>) {
     (keys, warnings)
 }
 
-fn key(line: &str) -> Result<Key, String> {
+/// A line's key, the user that its options name, and what stands behind the options.
+fn split(line: &str) -> Result<(Blob, Option<String>, &str), String> {
     if line.len() > MAX_LINE {
         return Err(format!("it is longer than {MAX_LINE} bytes"));
     }
@@ -96,9 +125,14 @@ fn key(line: &str) -> Result<Key, String> {
     let begins_with_key = TYPES.contains(&first) || first == "ssh-rsa" || first == "ssh-dss";
     let (options, rest) = if begins_with_key { (Vec::new(), line) } else { options(line)? };
     let blob = Blob::parse(rest)?;
-    let named = allowed(&options)?;
+    let named = allowed(&options)?.map(str::to_owned);
+    Ok((blob, named, rest))
+}
+
+fn key(line: &str) -> Result<Key, String> {
+    let (blob, named, rest) = split(line)?;
     let user = match named {
-        Some(name) => User::parse(name).map_err(|why| format!("{VARIABLE}={name:?} is not a user name: {why}"))?,
+        Some(name) => User::parse(&name).map_err(|why| format!("{VARIABLE}={name:?} is not a user name: {why}"))?,
         None => {
             let comment = rest.split_ascii_whitespace().nth(2).unwrap_or_default();
             let name = comment.split('@').next().unwrap_or_default().to_lowercase();

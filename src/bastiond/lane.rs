@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smol::channel::Sender;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
+use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::LaneId;
 use crate::bastiond::ssh::{Forwards, Requests};
 use crate::name::User;
@@ -43,6 +44,8 @@ pub(crate) enum Carrier {
 pub(crate) struct Lane {
     pub id: LaneId,
     pub user: User,
+    /// The caller of AWS behind it.
+    pub principal: Option<Principal>,
     pub kind: LaneKind,
     /// The peer's address.
     pub address: String,
@@ -117,6 +120,7 @@ impl Expected {
 pub(crate) struct Peer {
     pub id: LaneId,
     pub user: User,
+    pub principal: Option<Principal>,
     pub address: String,
     pub client: String,
     pub since: u64,
@@ -132,6 +136,7 @@ impl Lane {
         Lane {
             id: peer.id,
             user: peer.user,
+            principal: peer.principal,
             kind,
             address: peer.address,
             client: peer.client,

@@ -14,6 +14,7 @@ mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 mod notify;
+pub(crate) mod principal;
 mod refused;
 pub(crate) mod registry;
 pub(crate) mod route;
@@ -23,6 +24,7 @@ mod staging;
 pub(crate) mod state;
 mod store;
 mod unaccepted;
+mod users;
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -192,8 +194,7 @@ enum Upkeep {
 /// Takes the directory, reads what is kept in it, and binds every socket.
 async fn open(settings: Settings) -> Result<Open> {
     let directory = Directory::take(&settings.state)?;
-    let tunables = &settings.tunables;
-    let loaded = Authorized::load(&tunables.authorized_keys, tunables.authorized_keys_given)?;
+    let loaded = Authorized::of(&settings)?;
     let opened = Store::open(&directory.file("sessions.redb"), now())?;
     for warning in loaded.warnings.iter().chain(&opened.warnings) {
         tracing::warn!("{warning}");
@@ -220,12 +221,18 @@ async fn open(settings: Settings) -> Result<Open> {
         http: local(&http, settings.http),
         ssh: ssh_address,
     };
-    tracing::info!(keys = loaded.authorized.len(), sessions = opened.records.len(), "read");
+    tracing::info!(
+        keys = loaded.authorized.len(),
+        sessions = opened.records.len(),
+        names = opened.owners.len(),
+        "read"
+    );
     let daemon = Daemon::new(Beginning {
         settings,
         addresses: addresses.clone(),
         store: opened.store,
         records: opened.records,
+        owners: opened.owners,
         authorized: loaded.authorized,
         clock: now,
     });
@@ -304,8 +311,7 @@ async fn idle_for(daemon: &Daemon, limit: Option<Duration>) {
 /// Reads keys and settings again. What is wrong changes nothing: the daemon goes on with what it has.
 fn reload(host: &Host, flags: &Flags, daemon: &Daemon) {
     let read = settings(host, flags).and_then(|settings| {
-        let tunables = &settings.tunables;
-        let loaded = Authorized::load(&tunables.authorized_keys, tunables.authorized_keys_given)?;
+        let loaded = Authorized::of(&settings)?;
         Ok((settings, loaded))
     });
     match read {

@@ -35,6 +35,13 @@ impl Refused {
         self
     }
 
+    /// All of it as one sentence, for where there is no place for more.
+    pub(crate) fn sentence(&self) -> String {
+        let more = [&self.refusal.why, &self.refusal.hint];
+        let more = more.into_iter().flatten().map(|part| format!("; {part}"));
+        std::iter::once(self.refusal.what.clone()).chain(more).collect()
+    }
+
     /// Adds who holds the tag.
     pub(crate) fn holder(mut self, host: String, since: u64, address: Option<String>) -> Refused {
         self.refusal.holder = Some(Holder { host, address, since });

@@ -2,12 +2,16 @@
 //!
 //! Both are texts under the same names, so a rule stands once; all mistakes of both are reported together.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use argh::FromArgs;
+
+pub(crate) use access::Access;
 
 use crate::config;
 pub(crate) use crate::config::StagingUrl;
@@ -25,11 +29,17 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 21] = [
     "http",
     "ssh",
     "state",
+    "authorize",
     "authorized_keys",
+    "authorized_keys_command",
+    "user_from_arn",
+    "admin",
+    "imds",
+    "roots",
     "control_socket",
     "lease",
     "hold",
@@ -62,9 +72,27 @@ pub(crate) struct Flags {
     /// directory of host key, sessions and sockets; made when absent
     #[argh(option, arg_name = "dir")]
     state: Option<String>,
+    /// who may log in: keys (of the file or command below; default) or eic (keys sent by EC2 Instance Connect, and the file's if given)
+    #[argh(option, arg_name = "source")]
+    authorize: Option<String>,
     /// who may log in, in OpenSSH's format (default: authorized_keys in the state directory)
     #[argh(option, arg_name = "file")]
     authorized_keys: Option<String>,
+    /// prints who may log in, as sshd's AuthorizedKeysCommand: an absolute path, with %u, %f, %k, %t
+    #[argh(option, arg_name = "command")]
+    authorized_keys_command: Option<String>,
+    /// the one name a caller may use, e.g. arn:aws:sts::*:assumed-role/*/{{user}}@* (default: the first caller owns a name)
+    #[argh(option, arg_name = "pattern")]
+    user_from_arn: Option<String>,
+    /// whose callers may list and release names, e.g. arn:aws:sts::*:assumed-role/Admin/*; may be repeated
+    #[argh(option, arg_name = "pattern")]
+    admin: Vec<String>,
+    /// the instance metadata service (default http://169.254.169.254)
+    #[argh(option, arg_name = "url")]
+    imds: Option<String>,
+    /// PEM file of the roots to trust in place of the system's
+    #[argh(option, arg_name = "file")]
+    roots: Option<String>,
     /// the admin's unix socket (default: control.sock in the state directory)
     #[argh(option, arg_name = "path")]
     control_socket: Option<String>,
@@ -112,7 +140,12 @@ impl Flags {
             ("http", flags.http),
             ("ssh", flags.ssh),
             ("state", flags.state),
+            ("authorize", flags.authorize),
             ("authorized_keys", flags.authorized_keys),
+            ("authorized_keys_command", flags.authorized_keys_command),
+            ("user_from_arn", flags.user_from_arn),
+            ("imds", flags.imds),
+            ("roots", flags.roots),
             ("control_socket", flags.control_socket),
             ("lease", flags.lease),
             ("hold", flags.hold),
@@ -128,6 +161,7 @@ impl Flags {
             texts.flag(key, value, directory);
         }
         texts.flag("cors_origin", flags.cors_origin, directory);
+        texts.flag("admin", flags.admin, directory);
         texts
     }
 }
@@ -152,6 +186,7 @@ pub(crate) struct Settings {
     pub rekey_bytes: Option<u64>,
     pub log_format: Format,
     pub staging_url: Option<StagingUrl>,
+    pub access: Access,
     pub tunables: Tunables,
 }
 
@@ -286,6 +321,7 @@ impl Texts {
             self.mistakes
                 .push("staging_url is for local mode; give --local too, or leave it out".to_owned());
         }
+        let access = self.access();
         let control_socket = self.path("control_socket");
         let exit_when_idle = self.seconds("exit_when_idle", 1);
         match (http, ssh, state) {
@@ -300,6 +336,7 @@ impl Texts {
                 rekey_bytes,
                 log_format,
                 staging_url,
+                access,
                 tunables,
             }),
             _ => Err(self.mistakes),
@@ -372,110 +409,4 @@ fn origin(text: &str, _base: &Path) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WHOLE: &[&str] = &["http=127.0.0.1:0", "ssh=127.0.0.1:0", "state=/s"];
-
-    fn settings(flags: &[&str], file: &str) -> Result<Settings, Vec<String>> {
-        let mut texts = Texts::default();
-        for flag in flags {
-            let (key, value) = flag.split_once('=').unwrap();
-            let key = KEYS.into_iter().find(|&known| known == key).unwrap();
-            texts.flag(key, value.split('|').map(str::to_owned), Path::new("/here"));
-        }
-        texts.file(file, Path::new("/etc/bastiond.toml"));
-        texts.settings()
-    }
-
-    #[test]
-    fn mistakes_come_all_at_once() {
-        let check = |flags: &[&str], file: &str, expected: &[&str]| {
-            let found = settings(flags, file).unwrap_err();
-            assert_eq!(found.len(), expected.len(), "{flags:?} {file:?}: {found:#?}");
-            for (found, part) in found.iter().zip(expected) {
-                assert!(found.contains(part), "{flags:?} {file:?}: {found}");
-            }
-        };
-        let with = |more: &[&'static str]| WHOLE.iter().chain(more).copied().collect::<Vec<_>>();
-        check(&[], "", &["--http is missing", "--ssh is missing", "--state is missing"]);
-        check(
-            &["http=7070", "ssh=unix:", "state="],
-            "",
-            &[
-                "--state: the path is empty",
-                "--http: \"7070\" is not an address",
-                "--ssh: there is no path",
-            ],
-        );
-        check(&with(&["lease=0"]), "", &["--lease: \"0\" is not a number of seconds from 1"]);
-        check(&with(&["hold=-1", "drain=x"]), "", &["--hold", "--drain"]);
-        check(&with(&["exit_when_idle=9999999"]), "", &["to 604800"]);
-        check(&with(&["metrics=0.0.0.0:9100"]), "", &["not a loopback address"]);
-        check(&with(&["rekey_bytes=1000"]), "", &["from 1048576 up"]);
-        check(&with(&["log_format=xml"]), "", &["--log-format: \"xml\" is not a format"]);
-        check(&with(&["staging_url=http://s"]), "", &["is for local mode"]);
-        check(&with(&["local=true", "staging_url=ftp://s"]), "", &["must begin with http"]);
-        check(&with(&["cors_origin=app.example.com"]), "", &["not an origin"]);
-        check(
-            &with(&["cors_origin=https://A.example"]),
-            "",
-            &["a browser would send \"https://a.example\""],
-        );
-        check(
-            WHOLE,
-            "lese = 1",
-            &["/etc/bastiond.toml:1:1: \"lese\" is not a setting; did you mean \"lease\"?"],
-        );
-        check(WHOLE, "\nlease = \"soon\"", &["/etc/bastiond.toml:2: lease: \"soon\" is not"]);
-        check(WHOLE, "lease = [\"1\", \"2\"]", &["one value belongs here, not 2"]);
-        check(WHOLE, "lease = 1.5", &["neither a text"]);
-    }
-
-    #[test]
-    fn the_example_is_right() {
-        let example = include_str!("../../assets/bastiond.toml");
-        let plain = settings(&[], example).unwrap();
-        assert_eq!(plain.state, Path::new("/var/lib/ephemwork"));
-        // What is commented out is right too.
-        let whole: String = example
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(setting) if setting.contains(" = ") => format!("{setting}\n"),
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        let whole = settings(&[], &whole).unwrap();
-        assert_eq!(whole.metrics, "127.0.0.1:9464".parse().ok());
-        assert_eq!(whole.tunables.lease, plain.tunables.lease, "the example shows the default");
-        assert_eq!(whole.tunables.drain, plain.tunables.drain, "the example shows the default");
-    }
-
-    #[test]
-    fn a_flag_wins_and_paths_are_relative_to_where_they_are_written() {
-        let flags = [
-            "http=[::1]:7070",
-            "ssh=unix:run/ssh.sock",
-            "state=state",
-            "lease=5",
-            "cors_origin=http://a|https://b:8443",
-        ];
-        let file =
-            "state = \"/elsewhere\"\nlease = 90\nhold = 3\nlocal = true\nauthorized_keys = \"keys\"\nlog_format = \"json\"";
-        let found = settings(&flags, file).unwrap();
-        assert_eq!(found.http, "[::1]:7070".parse().unwrap());
-        assert_eq!(found.ssh, SshAddress::Unix("/here/run/ssh.sock".into()));
-        assert_eq!(found.state, Path::new("/here/state"));
-        assert_eq!(found.control_socket, Path::new("/here/state/control.sock"));
-        assert_eq!(found.tunables.lease, Duration::from_secs(5));
-        assert_eq!(found.tunables.hold, Duration::from_secs(3));
-        assert_eq!(found.tunables.drain, Duration::from_secs(DRAIN));
-        assert_eq!(found.tunables.cors_origins, ["http://a", "https://b:8443"]);
-        assert_eq!(found.tunables.authorized_keys, Path::new("/etc/keys"));
-        assert_eq!(found.log_format, Format::Json);
-        assert!(found.local);
-        let plain = settings(WHOLE, "").unwrap();
-        assert_eq!(plain.tunables.authorized_keys, Path::new("/s/authorized_keys"));
-        assert!(!plain.tunables.authorized_keys_given);
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod forwards;
 mod handler;
 mod host_key;
 mod laptop;
+mod login;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -5,6 +5,7 @@
 
 mod turn;
 mod upkeep;
+mod users;
 mod view;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::bastiond::authorize::Authorized;
+use crate::bastiond::authorize::{Authorized, Sources};
 use crate::bastiond::changes::Changes;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::metrics::{Counters, Metrics};
@@ -21,7 +22,8 @@ pub(crate) use crate::bastiond::refused::Refused;
 use crate::bastiond::registry::{LaneId, Record, Registry};
 use crate::bastiond::settings::{Settings, StagingUrl, Tunables};
 use crate::bastiond::store::Store;
-use crate::name::{Tag, User};
+use crate::bastiond::users::{Owner, Users};
+use crate::name::Tag;
 
 /// What a client of a session without a lane is told to wait at most: the longest pause between two attempts of a laptop.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -48,6 +50,8 @@ pub(crate) struct Daemon {
     drain: Mutex<Changes>,
     next_lane: AtomicU64,
     authorized: Mutex<Arc<Authorized>>,
+    sources: Sources,
+    users: Mutex<Users>,
     tunables: Mutex<Arc<Tunables>>,
     staging_url: Mutex<Option<StagingUrl>>,
 }
@@ -76,6 +80,7 @@ pub(crate) struct Beginning {
     pub addresses: Addresses,
     pub store: Store,
     pub records: Vec<Record>,
+    pub owners: Vec<Owner>,
     pub authorized: Authorized,
     pub clock: Clock,
 }
@@ -112,6 +117,8 @@ impl Daemon {
         Arc::new(Daemon {
             tunables: Mutex::new(Arc::new(beginning.settings.tunables.clone())),
             staging_url: Mutex::new(beginning.settings.staging_url.clone()),
+            sources: Sources::new(&beginning.settings.access),
+            users: Mutex::new(Users::restored(beginning.owners)),
             settings: beginning.settings,
             metrics,
             addresses: beginning.addresses,
@@ -175,12 +182,6 @@ impl Daemon {
         let mut tags = table.routes.keys();
         let only = tags.next()?;
         tags.next().is_none().then(|| only.clone())
-    }
-
-    /// Whether `key` (`ssh-ed25519 AAAA…`, without comment) may log in as `user`.
-    pub(crate) fn user_of_key(&self, key: &str, user: &str) -> bool {
-        let Ok(user) = User::parse(user) else { return false };
-        lock(&self.authorized).allows(key, &user)
     }
 
     /// Resolves at the next change of any lane or session, counted from this call on.

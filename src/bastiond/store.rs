@@ -1,4 +1,4 @@
-//! Sessions on disk: one redb table, one durable transaction a change.
+//! Sessions, and whose names are, on disk: two redb tables, one durable transaction a change.
 //!
 //! A record's form on disk is [`Stored`]; fields that a newer daemon adds are ignored by an older one. A file that is damaged
 //! is set aside, never deleted and never trusted: sessions come back by themselves when their laptops claim again.
@@ -13,13 +13,18 @@ use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::{Record, Token};
+use crate::bastiond::users::Owner;
 use crate::error::{Error, Exit, Result};
-use crate::name::Tag;
+use crate::name::{Tag, User};
 use crate::rt;
 
 /// Tag to [`Stored`] as JSON.
 const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
+
+/// User to [`StoredOwner`] as JSON. Files of older daemons have no such table.
+const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 
 /// Pages kept in memory, in bytes. The largest registry is a few megabytes on disk and is read once.
 const CACHE: usize = 1024 * 1024;
@@ -31,6 +36,10 @@ pub(crate) enum Change {
     Put(Record),
     /// A session that is no more.
     Forget(Tag),
+    /// A name that belongs to somebody from now on.
+    Own(Owner),
+    /// A name that is nobody's any more.
+    Free(User),
 }
 
 /// The open file. After a failed write it is opened anew for the next one, so that a disk that was full for a while
@@ -46,6 +55,8 @@ pub(crate) struct Opened {
     pub store: Store,
     /// In the order of their tags.
     pub records: Vec<Record>,
+    /// In the order of their names.
+    pub owners: Vec<Owner>,
     /// Sentences about what was lost.
     pub warnings: Vec<String>,
 }
@@ -60,6 +71,12 @@ struct Stored {
     last_seen: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct StoredOwner {
+    principal: String,
+    since: u64,
+}
+
 impl Store {
     /// Opens or makes the file and reads what it holds. `now` names a damaged file that has to make room.
     ///
@@ -67,7 +84,7 @@ impl Store {
     /// Another process has it open, or the system refuses the file.
     pub(crate) fn open(file: &Path, now: u64) -> Result<Opened> {
         let mut warnings = Vec::new();
-        let (database, records) = match read(file, &mut warnings) {
+        let (database, kept) = match read(file, &mut warnings) {
             Ok(found) => found,
             Err(Failure::Damaged(why)) => {
                 let aside = set_aside(file, now).map_err(|why| unusable(file, why))?;
@@ -86,7 +103,8 @@ impl Store {
         };
         Ok(Opened {
             store,
-            records,
+            records: kept.records,
+            owners: kept.owners,
             warnings,
         })
     }
@@ -165,11 +183,19 @@ fn unusable(file: &Path, why: impl std::fmt::Display) -> Error {
         .hint("see that --state names a directory of this user on a disk with room")
 }
 
-fn read(file: &Path, warnings: &mut Vec<String>) -> Result<(Database, Vec<Record>), Failure> {
+struct Kept {
+    records: Vec<Record>,
+    owners: Vec<Owner>,
+}
+
+fn read(file: &Path, warnings: &mut Vec<String>) -> Result<(Database, Kept), Failure> {
     let opened = open_file(file).map_err(|why| Failure::System(why.to_string()))?;
     let database = create(opened).map_err(redb::Error::from)?;
-    let records = records(&database, warnings)?;
-    Ok((database, records))
+    let kept = Kept {
+        records: rows(&database, SESSIONS, "session", record, warnings)?,
+        owners: rows(&database, USERS, "owner of a name", owner, warnings)?,
+    };
+    Ok((database, kept))
 }
 
 fn open_file(file: &Path) -> io::Result<File> {
@@ -185,22 +211,28 @@ fn create(file: File) -> Result<Database, DatabaseError> {
     builder.create_with_backend(FileBackend::new(file)?)
 }
 
-fn records(database: &Database, warnings: &mut Vec<String>) -> Result<Vec<Record>, redb::Error> {
+fn rows<T>(
+    database: &Database,
+    table: TableDefinition<&str, &[u8]>,
+    what: &str,
+    read: impl Fn(&str, &[u8]) -> Result<T, String>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<T>, redb::Error> {
     let transaction = database.begin_read()?;
-    let table = match transaction.open_table(SESSIONS) {
+    let table = match transaction.open_table(table) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
         Err(why) => return Err(why.into()),
     };
-    let mut records = Vec::new();
+    let mut found = Vec::new();
     for row in table.iter()? {
-        let (tag, stored) = row?;
-        match record(tag.value(), stored.value()) {
-            Ok(record) => records.push(record),
-            Err(why) => warnings.push(format!("a stored session is left out: {:?}: {why}", tag.value())),
+        let (key, stored) = row?;
+        match read(key.value(), stored.value()) {
+            Ok(one) => found.push(one),
+            Err(why) => warnings.push(format!("a stored {what} is left out: {:?}: {why}", key.value())),
         }
     }
-    Ok(records)
+    Ok(found)
 }
 
 fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
@@ -208,6 +240,7 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(SESSIONS)?;
+        let mut users = transaction.open_table(USERS)?;
         for change in changes {
             match change {
                 Change::Put(record) => {
@@ -215,6 +248,12 @@ fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
                 }
                 Change::Forget(tag) => {
                     table.remove(tag.to_string().as_str())?;
+                }
+                Change::Own(owner) => {
+                    users.insert(owner.user.as_str(), stored_owner(owner).as_slice())?;
+                }
+                Change::Free(user) => {
+                    users.remove(user.as_str())?;
                 }
             }
         }
@@ -258,6 +297,23 @@ fn record(tag: &str, stored: &[u8]) -> Result<Record, String> {
     })
 }
 
+fn stored_owner(owner: &Owner) -> Vec<u8> {
+    let stored = StoredOwner {
+        principal: owner.principal.as_str().to_owned(),
+        since: owner.since,
+    };
+    serde_json::to_vec(&stored).unwrap_or_default()
+}
+
+fn owner(user: &str, stored: &[u8]) -> Result<Owner, String> {
+    let stored: StoredOwner = serde_json::from_slice(stored).map_err(|why| why.to_string())?;
+    Ok(Owner {
+        user: User::parse(user).map_err(|why| why.to_string())?,
+        principal: Principal::parse(&stored.principal)?,
+        since: stored.since,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -297,6 +353,38 @@ mod tests {
         let second = open(&image);
         assert_eq!(second.warnings, Vec::<String>::new());
         assert_eq!(second.records, [sample("alice:api", 9)]);
+    }
+
+    #[test]
+    fn names_and_files_of_older_daemons() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sessions.redb");
+        // As a daemon wrote it that knew of sessions only.
+        let old = create(open_file(&file).unwrap()).unwrap();
+        let transaction = old.begin_write().unwrap();
+        let record = sample("alice:api", 1);
+        transaction
+            .open_table(SESSIONS)
+            .unwrap()
+            .insert("alice:api", stored(&record).as_slice())
+            .unwrap();
+        transaction.commit().unwrap();
+        drop(old);
+        let first = open(&file);
+        assert_eq!(
+            (first.records, first.owners, first.warnings),
+            (vec![record], Vec::new(), Vec::new())
+        );
+        let own = |user: &str| Owner {
+            user: User::parse(user).unwrap(),
+            principal: Principal::parse("arn:aws:iam::123456789012:user/alice").unwrap(),
+            since: 5,
+        };
+        let both = [Change::Own(own("alice")), Change::Own(own("bob"))];
+        first.store.commit_now(&both).unwrap();
+        first.store.commit_now(&[Change::Free(own("bob").user)]).unwrap();
+        drop(first.store);
+        assert_eq!(open(&file).owners, [own("alice")]);
     }
 
     #[test]

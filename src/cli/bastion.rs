@@ -3,6 +3,7 @@
 mod apply;
 mod print;
 mod show;
+mod users;
 
 use argh::FromArgs;
 
@@ -36,6 +37,7 @@ enum Verb {
     Destroy(Destroy),
     Policy(Policy),
     Snippet(Snippet),
+    Users(users::Arguments),
 }
 
 /// Show what makes or repairs the bastion; with --live do it.
@@ -217,10 +219,12 @@ struct Asked {
 }
 
 pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
-    let config = super::load(host)?;
+    // On the bastion itself there is no ephemwork.toml, and `users` needs none.
+    let config = || super::load(host);
     match arguments.verb {
+        Verb::Users(users) => users::run(host, users),
         Verb::Init(init) => {
-            let mut wanted = wanted(&config, init.region.as_deref())?;
+            let mut wanted = wanted(&config()?, init.region.as_deref())?;
             let mut mistakes = Vec::new();
             let id = |kind: Kind| move |text: &str| kind.parse(text);
             flag(&mut wanted.ami_id, "--ami-id", init.ami_id, id(Kind::Image), &mut mistakes);
@@ -269,7 +273,7 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             super::block_on(apply::build(host, wanted, Aim::Bastion, patience, asked))
         }
         Verb::Upgrade(upgrade) => {
-            let mut wanted = wanted(&config, upgrade.region.as_deref())?;
+            let mut wanted = wanted(&config()?, upgrade.region.as_deref())?;
             let mut mistakes = Vec::new();
             let image = |text: &str| Kind::Image.parse(text);
             flag(&mut wanted.ami_id, "--ami-id", upgrade.ami_id, image, &mut mistakes);
@@ -292,7 +296,7 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             super::block_on(apply::build(host, wanted, Aim::Upgrade, Patience::Wait, asked))
         }
         Verb::Destroy(destroy) => {
-            let wanted = wanted(&config, destroy.region.as_deref())?;
+            let wanted = wanted(&config()?, destroy.region.as_deref())?;
             let asked = Asked {
                 live: destroy.live,
                 yes: destroy.yes,
@@ -303,15 +307,15 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             super::block_on(apply::destroy(host, wanted, asked))
         }
         Verb::Status(status) => {
-            let wanted = wanted(&config, status.region.as_deref())?;
+            let wanted = wanted(&config()?, status.region.as_deref())?;
             super::block_on(show::status(host, wanted, status.profile, Form::of(status.json)))
         }
         Verb::Policy(policy) => {
-            let wanted = wanted(&config, policy.region.as_deref())?;
+            let wanted = wanted(&config()?, policy.region.as_deref())?;
             super::block_on(show::policy(host, wanted, policy.profile, &policy.whose))
         }
         Verb::Snippet(snippet) => {
-            let wanted = wanted(&config, snippet.region.as_deref())?;
+            let wanted = wanted(&config()?, snippet.region.as_deref())?;
             super::block_on(show::snippet(host, wanted, snippet.profile, &snippet.language))
         }
     }

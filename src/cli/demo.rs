@@ -158,8 +158,9 @@ async fn plan(host: &Host, root: &Path, staging: SocketAddr) -> Result<Plan> {
         takeover: Takeover::No,
     };
     let mut plan = Plan::make(&host, &Home::open(&host)?, config, user, &["api".to_owned()], choices)?;
-    let Bastion::Local(local) = plan.bastion;
-    plan.bastion = Bastion::Local(local.with_idle(IDLE));
+    if let Bastion::Local(local) = plan.bastion {
+        plan.bastion = Bastion::Local(local.with_idle(IDLE));
+    }
     Ok(plan)
 }
 

@@ -14,7 +14,7 @@ use crate::session::control::{self, Status};
 use crate::session::home::Home;
 use crate::session::orphans::{self, Swept};
 use crate::session::records::{Records, Up};
-use crate::session::{local, socket};
+use crate::session::{bastion, local, socket};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(30);
@@ -44,6 +44,11 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
         let Swept { ended: swept, warnings } = orphans::sweep(&records, &home).await?;
         warnings.iter().for_each(|text| say::warn(&format!("warning: {text}\n")));
         give_back(&home, &killed).await;
+        // What they left at AWS is said like what they left here, and not as services.
+        bastion::sweep(host, &records)
+            .await
+            .iter()
+            .for_each(|text| say::warn(&format!("{text}\n")));
         let mut ended = Vec::new();
         let running = control::running(&records).await?;
         let silent = records.ups().await?.into_iter().find(|up| {

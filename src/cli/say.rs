@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::detach::{ERR, OUT};
+use crate::config::TunnelKind;
 use crate::error::{Error, Exit};
 use crate::session::Said;
 use crate::session::note::{Note, Stage};
@@ -329,7 +330,13 @@ fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
     for planned in &plan.services {
         line("header", &bold(&format!("{}: {}", crate::name::HEADER_DISPLAY, planned.tag)));
     }
-    line("url", &bold("{url}"));
+    let remote = plan.config.tunnel.kind == TunnelKind::Ec2;
+    if !remote || plan.config.tunnel.staging_url.is_some() {
+        line("url", &bold("{url}"));
+    }
+    if remote {
+        line("through", "{through}");
+    }
     for planned in &plan.services {
         let runner = if plan.choices.runner == Runner::Us {
             ""
@@ -342,10 +349,17 @@ fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
         );
     }
     match &plan.config.tunnel.staging_url {
+        _ if remote => line("else", "staging, for requests without the header"),
         Some(url) => line("else", &format!("{url}, for requests without the header")),
         None => line("else", "404, for requests without the header (see tunnel.staging_url)"),
     }
-    if let Some(first) = plan.services.first() {
+    if let (true, Some(first), None) = (remote, plan.services.first(), &plan.config.tunnel.staging_url) {
+        let header = format!("{}: {}", crate::name::HEADER_DISPLAY, first.tag);
+        line(
+            "try",
+            &format!("curl -H '{header}' STAGING   (tunnel.staging_url would name it here)"),
+        );
+    } else if let Some(first) = plan.services.first() {
         line(
             "try",
             &format!("curl -H '{}: {}' {{url}}/", crate::name::HEADER_DISPLAY, first.tag),

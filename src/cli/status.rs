@@ -16,7 +16,7 @@ use crate::session::control::{self, ServiceStatus, Status};
 use crate::session::home::Home;
 use crate::session::orphans::{self, Swept};
 use crate::session::records::Records;
-use crate::session::{identity, local, socket};
+use crate::session::{bastion, identity, local, socket};
 
 /// Show what is up: on this machine, and as the bastion sees it.
 #[derive(FromArgs)]
@@ -52,6 +52,8 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
         let records = Records::of(&home);
         let Swept { ended: swept, warnings } = orphans::sweep(&records, &home).await?;
         warnings.iter().for_each(|text| say::warn(&format!("warning: {text}\n")));
+        let left = bastion::sweep(host, &records).await;
+        left.iter().for_each(|text| say::warn(&format!("{text}\n")));
         let here: Vec<Status> = control::running(&records)
             .await?
             .into_iter()
@@ -129,6 +131,11 @@ fn table(here: &[Status], bastions: &[Seen], now: u64) -> String {
     } else {
         rows.insert(0, HEADS.map(str::to_owned));
         text += &aligned(&rows);
+    }
+    for status in here {
+        if let Some(through) = &status.through {
+            text += &format!("\nprocess {} reaches the bastion through {through}\n", status.pid);
+        }
     }
     for bastion in bastions {
         match &bastion.error {

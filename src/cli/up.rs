@@ -10,10 +10,12 @@ use super::detach;
 use super::say::{self, Form, Screen};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
-use crate::rt::Signals;
+use crate::rt::{self, Signals};
 use crate::session::home::Home;
+use crate::session::note::Note;
 use crate::session::plan::{Choices, Plan, Runner};
-use crate::session::{self, Outcome, Restart, Said, Takeover, identity};
+use crate::session::records::Records;
+use crate::session::{self, Outcome, Restart, Said, Show, Takeover, bastion, identity};
 
 /// Run services of ephemwork.toml on this machine and let the requests that carry their header come here.
 #[derive(FromArgs)]
@@ -92,14 +94,16 @@ async fn foreground(host: &Host, detached: Option<&Host>, arguments: &Arguments,
     let screen = Arc::new(screen);
     let shown = screen.clone();
     let mark = detached.is_some();
-    let show = Arc::new(move |said: Said| {
+    let show: Show = Arc::new(move |said: Said| {
         let ready = matches!(said, Said::Ready(_));
         shown.show(said);
         if ready && mark {
             shown.text(detach::READY);
         }
     });
+    let sweeping = sweep(host, &plan.home, show.clone());
     let outcome = session::run(plan, &mut signals, show).await;
+    drop(sweeping);
     let exit = match &outcome {
         Outcome::Fine => Exit::Fine,
         Outcome::Interrupted => Exit::Interrupted,
@@ -110,6 +114,16 @@ async fn foreground(host: &Host, detached: Option<&Host>, arguments: &Arguments,
     };
     screen.finish();
     Ok(exit)
+}
+
+/// Ends at AWS what a killed `up` left there, beside everything else.
+fn sweep(host: &Host, home: &Home, show: Show) -> rt::Task<()> {
+    let (host, records) = (host.clone(), Records::of(home));
+    rt::spawn(async move {
+        for text in bastion::sweep(&host, &records).await {
+            show(Said::Note(Note::Waits(text)));
+        }
+    })
 }
 
 pub(super) fn signals() -> Result<Signals> {

@@ -3,6 +3,8 @@
 //!
 //! Why this arrangement: see "Runtime" in ARCHITECTURE.md.
 
+pub mod certificates;
+mod dial;
 mod hyper_seam;
 mod readahead;
 mod signals;
@@ -12,6 +14,7 @@ pub mod tls;
 use std::future::Future;
 use std::time::Duration;
 
+pub use dial::{Dialer, Secure, Undialed};
 pub use hyper_seam::{HyperExecutor, HyperTimer, Io, io};
 pub use readahead::Readahead;
 pub use signals::{Signal, Signals};
@@ -19,7 +22,7 @@ pub use smithy::{Network, SmithyClient, SmithySleep};
 pub use smol::Task;
 pub use std::time::Instant;
 pub use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
-pub use tokio::io::{copy_bidirectional, split};
+pub use tokio::io::{DuplexStream, copy_bidirectional, duplex, split};
 pub use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 static EXECUTOR: smol::Executor<'static> = smol::Executor::new();

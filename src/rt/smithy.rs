@@ -19,6 +19,8 @@ use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
+use super::tls::TlsClient;
+
 /// smithy's clock for backing off and for timeouts.
 #[derive(Clone, Copy, Debug)]
 pub struct SmithySleep;
@@ -71,6 +73,13 @@ impl SmithyClient {
     }
 }
 
+impl SmithyClient {
+    /// What it connects through.
+    pub fn network(&self) -> Network {
+        self.0.network.clone()
+    }
+}
+
 /// A proxy as smithy wants it; one without a scheme is spoken to in HTTP.
 fn proxy(url: Option<&str>, of: impl Fn(Uri) -> Result<ProxyConfig, ProxyError>) -> Result<ProxyConfig, String> {
     let Some(url) = url else { return Ok(ProxyConfig::disabled()) };
@@ -99,6 +108,17 @@ fn check(bundle: &[u8]) -> Result<(), String> {
         return Err("there is no certificate in it".to_owned());
     }
     Ok(())
+}
+
+impl Network {
+    /// TLS that trusts as the HTTP client does.
+    pub(super) fn tls(&self) -> Result<TlsClient, String> {
+        let client = match &self.bundle {
+            Some(bundle) => TlsClient::with_bundle(bundle),
+            None => TlsClient::with_system_roots(),
+        };
+        client.map_err(|why| why.to_string())
+    }
 }
 
 impl HttpClient for SmithyClient {

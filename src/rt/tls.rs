@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// A TLS connection over `S`.
 pub type TlsStream<S> = tokio_rustls::client::TlsStream<S>;
@@ -37,7 +39,23 @@ impl TlsClient {
     /// # Errors
     /// The system has no usable root certificate.
     pub fn with_system_roots() -> io::Result<TlsClient> {
-        let roots = system_roots()?;
+        TlsClient::trusting(system_roots()?)
+    }
+
+    /// A client that trusts the certificates of a PEM bundle instead.
+    ///
+    /// # Errors
+    /// One of them is of no use.
+    pub(super) fn with_bundle(bundle: &[u8]) -> io::Result<TlsClient> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(bundle) {
+            let certificate = certificate.map_err(io::Error::other)?;
+            roots.add(certificate).map_err(io::Error::other)?;
+        }
+        TlsClient::trusting(roots)
+    }
+
+    fn trusting(roots: RootCertStore) -> io::Result<TlsClient> {
         let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

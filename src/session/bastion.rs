@@ -1,10 +1,18 @@
 //! The way to the bastion of an `up`: the local one, or the one in AWS. Each call of [`Bastion::connect`] makes one more connection.
 
+mod ec2;
+mod find;
+mod sessions;
+mod trouble;
+
 use std::time::Instant;
+
+pub(crate) use ec2::Ec2;
+pub(crate) use sessions::sweep;
 
 use super::local::{Local, Say};
 use super::records::Records;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tunnel::{Link, Requests};
 
 /// Which bastion, with all that reaching it takes.
@@ -12,6 +20,8 @@ use crate::tunnel::{Link, Requests};
 pub(crate) enum Bastion {
     /// The one on this machine, which is started when it does not run.
     Local(Local),
+    /// The one of the project in AWS.
+    Ec2(Ec2),
 }
 
 /// A connection that stands.
@@ -38,6 +48,8 @@ pub(crate) struct Place {
 /// What outlives a connection unless it is ended.
 pub(crate) enum Rest {
     Nothing,
+    /// A session of Session Manager.
+    Session(Box<sessions::Open>),
 }
 
 impl Rest {
@@ -45,6 +57,7 @@ impl Rest {
     pub(crate) async fn end(self) {
         match self {
             Rest::Nothing => {}
+            Rest::Session(open) => open.end().await,
         }
     }
 }
@@ -54,9 +67,10 @@ impl Bastion {
     ///
     /// # Errors
     /// It cannot.
-    pub(super) async fn check(&self) -> Result<()> {
+    pub(super) async fn check(&self, say: Say<'_>) -> Result<()> {
         match self {
             Bastion::Local(local) => local.check().await,
+            Bastion::Ec2(ec2) => ec2.check(say).await,
         }
     }
 
@@ -77,6 +91,15 @@ impl Bastion {
                     rest: Rest::Nothing,
                 })
             }
+            Bastion::Ec2(ec2) => ec2.connect(records, say).await,
+        }
+    }
+
+    /// A refusal of the bastion, with what repairs it here.
+    pub(super) fn hinted(&self, error: Error) -> Error {
+        match self {
+            Bastion::Local(_) => error,
+            Bastion::Ec2(_) => trouble::version_hint(error),
         }
     }
 
@@ -84,6 +107,7 @@ impl Bastion {
     pub(super) async fn staging_taken(&self, records: &Records) -> Result<Option<String>> {
         match self {
             Bastion::Local(local) => local.staging_taken(records).await,
+            Bastion::Ec2(_) => Ok(None),
         }
     }
 
@@ -91,6 +115,7 @@ impl Bastion {
     pub(super) async fn leave(&self, records: &Records) {
         match self {
             Bastion::Local(local) => local.stage_for_others(records).await,
+            Bastion::Ec2(ec2) => ec2.leave().await,
         }
     }
 }

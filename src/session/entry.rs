@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use super::control;
+use super::local::Say;
 use super::plan::{Plan, Planned, Runner};
 use super::port;
 use super::records::{Gone, Records, Up};
 use super::system::Process;
+use crate::config::TunnelKind;
 use crate::error::{Error, Exit, Result};
 use crate::rt;
 
@@ -16,7 +18,7 @@ use crate::rt;
 ///
 /// # Errors
 /// Another `up` of this machine serves a tag, a port is taken, or the socket cannot be made.
-pub(super) async fn enter(records: &Records, plan: &Plan, since: u64) -> Result<(PathBuf, rt::UnixListener)> {
+pub(super) async fn enter(records: &Records, plan: &Plan, since: u64, say: Say<'_>) -> Result<(PathBuf, rt::UnixListener)> {
     let process = Process::own();
     let socket = plan.home.control(process.pid)?;
     // Another process had this number once.
@@ -33,13 +35,13 @@ pub(super) async fn enter(records: &Records, plan: &Plan, since: u64) -> Result<
         process,
         socket: socket.clone(),
         tags: plan.services.iter().map(|planned| planned.tag.to_string()).collect(),
-        listen: Some(plan.config.tunnel.listen),
+        listen: (plan.config.tunnel.kind == TunnelKind::Local).then_some(plan.config.tunnel.listen),
         staging: plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
         since,
     };
     let entered = async {
         claim(records, plan, &up).await?;
-        plan.bastion.check().await?;
+        plan.bastion.check(say).await?;
         ports_are_free(plan).await
     };
     if let Err(error) = entered.await {

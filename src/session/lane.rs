@@ -256,7 +256,7 @@ impl Course<'_> {
             takeover: takeover == Takeover::Yes,
             lane: self.lane,
         };
-        let claimed = link.claim(&claim).await?;
+        let claimed = link.claim(&claim).await.map_err(|error| self.way.bastion.hinted(error))?;
         self.way.records.set_token(self.bastion, tag, Some(claimed.token)).await
     }
 

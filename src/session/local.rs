@@ -4,7 +4,7 @@
 //! `up` keeps its edge. Keys are made and pinned without a question, in a directory that only the user may enter.
 
 mod found;
-mod key;
+pub(super) mod key;
 mod staging;
 
 use std::fs::{File, OpenOptions, TryLockError};

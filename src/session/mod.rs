@@ -125,7 +125,10 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         show(Said::Note(Note::Warning(text)));
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (socket, listener) = entry::enter(&records, &plan, since).await?;
+    let (socket, listener) = {
+        let say = |text| show(Said::Note(Note::Waits(text)));
+        entry::enter(&records, &plan, since, &say).await?
+    };
     if let Some(text) = plan.bastion.staging_taken(&records).await? {
         show(Said::Note(Note::Warning(text)));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::bastion::Bastion;
+use super::bastion::{Bastion, Ec2};
 use super::dotenv;
 use super::home::Home;
 use super::lane::Takeover;
@@ -63,13 +63,6 @@ pub(crate) struct Planned {
 
 impl Plan {
     pub(crate) fn make(host: &Host, home: &Home, config: Config, user: User, names: &[String], choices: Choices) -> Result<Plan> {
-        if let TunnelKind::Ec2 = config.tunnel.kind {
-            return Err(Error::new(
-                Exit::Config,
-                "[tunnel] type = \"ec2\" needs a transport that this version does not have yet",
-            )
-            .hint("to try everything on this machine, write type = \"local\" under [tunnel]"));
-        }
         let mut services = Vec::new();
         for service in chosen(&config, names)? {
             let tag = Tag::new(user.clone(), service.clone());
@@ -81,7 +74,13 @@ impl Plan {
             (TunnelKind::Ec2, None) | (_, Some(config::Lanes::Auto)) => Lanes::AUTO,
             (_, Some(config::Lanes::Fixed(count))) => Lanes::fixed(count as usize),
         };
-        let local = Local::new(host, home, &user, config.tunnel.listen, config.tunnel.staging_url.clone())?;
+        let bastion = match config.tunnel.kind {
+            TunnelKind::Local => {
+                let (listen, staging) = (config.tunnel.listen, config.tunnel.staging_url.clone());
+                Bastion::Local(Local::new(host, home, &user, listen, staging)?)
+            }
+            TunnelKind::Ec2 => Bastion::Ec2(Ec2::new(host, home, &user, &config, None)?),
+        };
         Ok(Plan {
             logs: Place::of(home, &config.file),
             config,
@@ -89,7 +88,7 @@ impl Plan {
             user,
             services,
             choices,
-            bastion: Bastion::Local(local),
+            bastion,
             lanes,
         })
     }

@@ -4,6 +4,7 @@
 //! says what becomes of one that cannot be used.
 
 mod file;
+pub(crate) mod sessions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -12,10 +12,12 @@ use serde::de::DeserializeOwned;
 use smol::channel::{Receiver, Sender};
 use smol::lock::Mutex;
 
-use super::ssh::{self, Ended, Login};
-use super::transport::Transport;
+use super::ssh::{self, Ended, Login, Unconnected};
+use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
-use crate::protocol::{CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, Released, Sessions};
+use crate::protocol::{
+    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released, Sessions, UsersView,
+};
 use crate::rt;
 
 /// How long transport, SSH and both channels together may take.
@@ -73,6 +75,22 @@ impl Link {
         }
     }
 
+    /// The same over a stream that is open.
+    ///
+    /// # Errors
+    /// What SSH says, within [`CONNECT_LIMIT`].
+    pub(crate) async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
+        match rt::timeout(CONNECT_LIMIT, over(stream, login)).await {
+            Some(result) => result,
+            None => {
+                let why = format!("no answer within {} s", CONNECT_LIMIT.as_secs());
+                Err(Error::new(Exit::Unreachable, "SSH with the bastion failed")
+                    .because(why)
+                    .into())
+            }
+        }
+    }
+
     /// Asks for a session and binds it to this connection.
     ///
     /// # Errors
@@ -104,6 +122,22 @@ impl Link {
     pub async fn sessions(&self, all: bool) -> Result<Sessions> {
         let path = if all { "/v1/sessions?all=true" } else { "/v1/sessions" };
         self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// Every user name on the bastion and whose it is, for its admins.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn users(&self) -> Result<UsersView> {
+        self.call(Method::GET, "/v1/users", None::<&()>).await
+    }
+
+    /// Frees a user name, for the bastion's admins.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub async fn release_user(&self, release: &ReleaseUser) -> Result<Released> {
+        self.call(Method::POST, "/v1/users/release", Some(release)).await
     }
 
     /// What the bastion tells this laptop; closed when the link is dead.
@@ -201,6 +235,10 @@ impl Link {
 
 async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
     let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
+    Ok(over(stream, login).await?)
+}
+
+async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
     let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
     let link = Link {

@@ -4,14 +4,20 @@
 //! channel behind [`Link`]'s methods. A link never reconnects by itself; whoever holds it decides.
 
 pub(crate) mod gate;
+pub(crate) mod eice;
 mod link;
 mod pace;
 pub mod ssh;
+pub(crate) mod ssm;
 pub(crate) mod stream;
 pub(crate) mod traffic;
 mod transport;
+mod websocket;
 pub(crate) mod window;
 
 pub use link::{Link, Requests};
+pub(crate) use ssh::Unconnected;
 pub use ssh::{ClientKey, Login};
+pub(crate) use transport::Stream;
 pub use transport::Transport;
+pub(crate) use websocket::Unopened;

@@ -18,7 +18,7 @@ use russh::{Channel, ChannelMsg, Disconnect, Limits, Preferred, SshId, cipher, c
 use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
-use crate::rt::Readahead;
+use crate::rt::{self, Readahead};
 
 /// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
 /// trip of 160 ms. Flow control between requests is HTTP/2's; this window only bounds the link.
@@ -41,6 +41,12 @@ pub(crate) const REKEY_BYTES: usize = 1 << 30;
 
 /// Time under one key (RFC 4253, section 9: after each hour).
 pub(crate) const REKEY_TIME: Duration = Duration::from_secs(3600);
+
+/// How long a bastion that does not take a key may take to say why; it waits half of this for another key.
+const REASON_LIMIT: Duration = Duration::from_secs(1);
+
+/// What stands before a bastion's own words about the end of a connection.
+const GOODBYE: &str = "the bastion ended the connection: ";
 
 /// Whether what goes through a connection is compressed, when both sides can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +182,37 @@ pub(super) struct Connected {
     pub(super) ended: Ended,
 }
 
+/// Why there is no SSH connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Unconnected {
+    /// The bastion shows another host key.
+    HostKey {
+        /// As the login has it.
+        pinned: String,
+        /// `ssh-ed25519 AAAA…`
+        shown: String,
+    },
+    /// The bastion does not accept the laptop's key.
+    Key(Error),
+    /// Everything else.
+    Other(Error),
+}
+
+impl From<Error> for Unconnected {
+    fn from(error: Error) -> Unconnected {
+        Unconnected::Other(error)
+    }
+}
+
+impl From<Unconnected> for Error {
+    fn from(why: Unconnected) -> Error {
+        match why {
+            Unconnected::HostKey { pinned, shown } => wrong_host_key(&pinned, &shown),
+            Unconnected::Key(error) | Unconnected::Other(error) => error,
+        }
+    }
+}
+
 /// Keeps the connection; dropping it closes the connection without a word.
 pub(super) struct Handle(client::Handle<Handler>);
 
@@ -230,8 +267,7 @@ impl client::Handler for Handler {
         if public_line(key) == self.host_key {
             return Ok(true);
         }
-        let fingerprint = key.fingerprint(ssh_key::HashAlg::Sha256).to_string();
-        *self.mismatch.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+        *self.mismatch.lock().unwrap_or_else(PoisonError::into_inner) = Some(public_line(key));
         Ok(false)
     }
 
@@ -240,7 +276,7 @@ impl client::Handler for Handler {
             DisconnectReason::ReceivedDisconnect(info) if info.message.is_empty() => {
                 "the bastion ended the connection".to_owned()
             }
-            DisconnectReason::ReceivedDisconnect(info) => format!("the bastion ended the connection: {}", info.message),
+            DisconnectReason::ReceivedDisconnect(info) => format!("{GOODBYE}{}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
             DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
@@ -330,7 +366,7 @@ impl client::Handler for Handler {
 }
 
 /// SSH over an open stream: key exchange, host key, public key, the requests channel. The caller bounds the time.
-pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected> {
+pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected, Unconnected> {
     let config = client::Config {
         client_id: identification(),
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
@@ -357,8 +393,11 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         Err(why) => {
             let mismatch = mismatch.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Err(match mismatch {
-                Some(found) => wrong_host_key(&login.host_key, &found),
-                None => unreachable(&why),
+                Some(shown) => Unconnected::HostKey {
+                    pinned: login.host_key.clone(),
+                    shown,
+                },
+                None => unreachable(&why).into(),
             });
         }
     };
@@ -368,15 +407,10 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         .await
         .map_err(|why| unreachable(&why))?;
     if !answer.success() {
-        return Err(Error::new(
-            Exit::Unreachable,
-            format!(
-                "the bastion does not accept this laptop's key for user {:?}",
-                login.user.as_str()
-            ),
-        )
-        .because(format!("key {}", login.key.public_line()))
-        .hint("add the key with this user's name to the bastion's authorized keys"));
+        // A bastion that asks AWS says why it does not take a key, in its goodbye.
+        rt::timeout(REASON_LIMIT, signal.recv()).await;
+        let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        return Err(Unconnected::Key(unaccepted(login, reason)));
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
@@ -384,6 +418,22 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         requests,
         ended: Ended { reason, signal },
     })
+}
+
+fn unaccepted(login: &Login, reason: Option<String>) -> Error {
+    let user = login.user.as_str();
+    let error = Error::new(
+        Exit::Unreachable,
+        format!("the bastion does not accept this laptop's key for user {user:?}"),
+    );
+    match reason {
+        Some(reason) => error
+            .because(reason.strip_prefix(GOODBYE).unwrap_or(&reason))
+            .hint("try again; if it stays so, the bastion's log has more (journalctl -u ephemwork-bastiond)"),
+        None => error
+            .because(format!("key {}", login.key.public_line()))
+            .hint("add the key with this user's name to the bastion's authorized keys"),
+    }
 }
 
 async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<ChannelIo, String> {
@@ -399,11 +449,16 @@ async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<Chann
     }
 }
 
-fn wrong_host_key(pinned: &str, found: &str) -> Error {
-    let pinned = match PublicKey::from_openssh(pinned) {
+/// A key's line as people compare it.
+pub(crate) fn fingerprint(line: &str) -> String {
+    match PublicKey::from_openssh(line) {
         Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
-        Err(_) => format!("{pinned:?}, which is not a key"),
-    };
+        Err(_) => format!("{line:?}, which is not a key"),
+    }
+}
+
+fn wrong_host_key(pinned: &str, shown: &str) -> Error {
+    let (pinned, found) = (fingerprint(pinned), fingerprint(shown));
     Error::new(
         Exit::Unreachable,
         "the bastion shows another host key than the one that is pinned",

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::ssh::Compression;
+use super::eice::EiceStream;
+use super::ssm::SsmStream;
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf, TcpStream, UnixStream};
 
 /// A way to a bastion.
@@ -23,6 +25,25 @@ pub enum Transport {
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Ssm(SsmStream),
+    Eice(Box<EiceStream>),
+}
+
+/// Both directions of a stream.
+trait Both: AsyncRead + AsyncWrite {}
+
+impl<S: AsyncRead + AsyncWrite> Both for S {}
+
+impl Stream {
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut (dyn Both + Send + Unpin)> {
+        let inner: &mut (dyn Both + Send + Unpin) = match self.get_mut() {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+            Stream::Ssm(stream) => stream,
+            Stream::Eice(stream) => &mut **stream,
+        };
+        Pin::new(inner)
+    }
 }
 
 impl Transport {
@@ -45,6 +66,9 @@ impl Stream {
     pub(super) fn compression(&self) -> Compression {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) => Compression::Never,
+            Stream::Ssm(_) => Compression::Wanted,
+            // As quick as the network in between, which is the developer's uplink.
+            Stream::Eice(_) => Compression::Wanted,
         }
     }
 }
@@ -60,32 +84,20 @@ impl fmt::Display for Transport {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        self.inner().poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, data),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, data),
-        }
+        self.inner().poll_write(cx, data)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        self.inner().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        self.inner().poll_shutdown(cx)
     }
 }

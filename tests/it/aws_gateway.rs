@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Process,
     aws::{ACCESS_KEY, AwsWorld, Fault},
-    need_module, peer, until_within,
+    fetch, need_module, peer, until_within,
 };
 
 /// Runs one self-test of the gateway against a world of its own.
@@ -50,7 +50,7 @@ fn has_the_habits_of_aws() {
 
 /// One call by boto3 with one try: its answer, or AWS's error code, or the name of botocore's own error.
 #[track_caller]
-fn ask(world: &AwsWorld, service: &str, operation: &str, params: &Value) -> Result<Value, String> {
+pub(crate) fn ask(world: &AwsWorld, service: &str, operation: &str, params: &Value) -> Result<Value, String> {
     let python = need_module("boto3").unwrap();
     let mut command = Command::new(python);
     command.arg(peer("aws/selftest/ask.py")).arg(world.url());
@@ -187,4 +187,39 @@ fn a_world_that_saw_a_wrong_request_fails_its_test() {
     };
     let parameters = json!({"TargetGroupArn": "arn", "Targets": [{"Id": "x", "Port": 70000}]});
     ask(&world, "elbv2", "RegisterTargets", &parameters).unwrap_err();
+}
+
+/// A key that was sent is seen by its instance for its life, in the name of whoever's access key sent it.
+#[test]
+fn a_pushed_key_is_in_the_metadata_of_its_instance() {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1wnYcAmzUcRT9dVd7BLhW/0NmeFKfMPoBuAi3B6M0t";
+    const INSTANCE: &str = "i-0123456789abcdef0";
+    let Some(world) = AwsWorld::start() else { return };
+    let roots = world.metadata(json!({"instance": INSTANCE}));
+    assert!(roots["roots"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+    let at = world.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let ask = |method: &str, path: &str, header: &str| {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n");
+        let answer = fetch(at, request);
+        (answer.status(), answer.text())
+    };
+    let keys = "/latest/meta-data/managed-ssh-keys/active-keys/alice/";
+    assert_eq!(ask("GET", keys, "X-No: token").0, 401);
+    assert_eq!(ask("PUT", "/latest/api/token", "X-No: ttl").0, 400);
+    let token = ask("PUT", "/latest/api/token", "X-aws-ec2-metadata-token-ttl-seconds: 60").1;
+    let token = format!("X-aws-ec2-metadata-token: {token}");
+    assert_eq!(ask("GET", keys, &token).0, 404);
+    world.push_key(INSTANCE, "alice", KEY, "arn:aws:iam::123456789012:user/alice");
+    let (status, text) = ask("GET", keys, &token);
+    assert_eq!(status, 200);
+    assert!(
+        text.contains("\n#Caller=arn:aws:iam::123456789012:user/alice\n") && text.contains(KEY),
+        "{text}"
+    );
+    world.forge_keys(json!({"life": 0}));
+    world.push_key(INSTANCE, "bob", KEY, "arn:aws:iam::123456789012:user/bob");
+    assert_eq!(ask("GET", &keys.replace("alice", "bob"), &token).0, 404);
+    world.access_key_of("arn:aws:sts::123456789012:assumed-role/dev/alice", "AKIADEV", "secret", None);
+    world.metadata(json!({"fault": "off"}));
+    assert_eq!(ask("GET", keys, &token).0, 403);
 }

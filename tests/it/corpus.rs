@@ -34,6 +34,16 @@ fn head() {
     every_file_of("head", fuzzing::head);
 }
 
+#[test]
+fn ssm_message() {
+    every_file_of("ssm_message", fuzzing::ssm_message);
+}
+
+#[test]
+fn ssm_handshake() {
+    every_file_of("ssm_handshake", fuzzing::ssm_handshake);
+}
+
 /// What HTTP/1 requests are made of, and what breaks them.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&'static [u8]> = vec![

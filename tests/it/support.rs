@@ -5,14 +5,17 @@
 
 pub(crate) mod aws;
 pub(crate) mod bastion;
+pub(crate) mod cloud;
 pub(crate) mod engineer;
 pub(crate) mod frames;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod relay;
+pub(crate) mod remote;
 pub(crate) mod root;
 pub(crate) mod service;
+pub(crate) mod ssm;
 pub(crate) mod wire;
 pub(crate) mod workshop;
 
@@ -28,10 +31,13 @@ use std::{
 };
 
 pub(crate) use bastion::Bastion;
+pub(crate) use cloud::Cloud;
 pub(crate) use engineer::Engineer;
 pub(crate) use peers::{need, need_module, peer};
 pub(crate) use process::Process;
+pub(crate) use remote::Remote;
 pub(crate) use service::Service;
+pub(crate) use ssm::Ssm;
 pub(crate) use wire::{Answer, Head, Wire, fetch, get};
 pub(crate) use workshop::Workshop;
 

@@ -74,18 +74,9 @@ fn what_cannot_work_is_refused_with_the_next_step() {
 }
 
 #[test]
-fn ec2_and_missing_files_and_bad_users_are_config_errors() {
+fn missing_files_and_bad_users_are_config_errors() {
     let workshop = Workshop::new("alice", "");
     let file = workshop.project().join("ephemwork.toml");
-    std::fs::write(
-        &file,
-        "[tunnel]\ntype = \"ec2\"\nregion = \"us-east-1\"\n[service.api]\nport = 8000\n",
-    )
-    .unwrap();
-    let ec2 = workshop.run(&["up", "api", "--no-run"]);
-    assert_eq!(ec2.code(), 3, "{ec2:?}");
-    assert!(ec2.err.contains("ec2") && ec2.err.contains("type = \"local\""), "{ec2:?}");
-
     std::fs::write(&file, "[service.api]\nport = 8000\n").unwrap();
     let mut command = workshop.command(&["up", "api", "--no-run", "--json"]);
     let bad = Process::run("up", command.env("EPHEMWORK_USER", "Alice"));

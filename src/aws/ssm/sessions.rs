@@ -144,7 +144,8 @@ pub struct ResumeSession {
 }
 
 impl Call for ResumeSession {
-    type Answer = Started;
+    /// `None` when the session cannot be resumed any more: AWS answers without a token then.
+    type Answer = Option<Started>;
     const SERVICE: Service = Service::Ssm;
     const ACTION: &'static str = "ssm:ResumeSession";
 
@@ -156,8 +157,12 @@ impl Call for ResumeSession {
         ask("ResumeSession", &json!({"SessionId": self.session_id}))
     }
 
-    fn answer(reply: &Reply) -> Result<Started, Unreadable> {
-        started(reply)
+    fn answer(reply: &Reply) -> Result<Option<Started>, Unreadable> {
+        let token = json::text(&json::read(reply)?, "TokenValue");
+        match token.is_some_and(|token| !token.is_empty()) {
+            true => started(reply).map(Some),
+            false => Ok(None),
+        }
     }
 }
 
@@ -219,6 +224,8 @@ pub struct Session {
     pub document: Option<String>,
     /// Since when.
     pub started: Option<SystemTime>,
+    /// What StartSession gave as its reason.
+    pub reason: Option<String>,
 }
 
 impl Call for DescribeSessions {
@@ -248,6 +255,7 @@ impl Call for DescribeSessions {
                 owner: json::text(object, "Owner"),
                 document: json::text(object, "DocumentName"),
                 started: time(object, "StartDate"),
+                reason: json::text(object, "Reason"),
             })
         })
     }

@@ -10,17 +10,21 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, server};
 use super::Shared;
 use super::forwards::Forwards;
 use super::laptop::{self, Requests};
+use super::login::{Login, Who};
 use crate::bastiond::lane::{Carrier, Lane, LaneKind, Peer};
 use crate::bastiond::registry::Releaser;
-use crate::bastiond::state::Daemon;
-use crate::name::{Service, Tag, User};
+use crate::bastiond::settings::Access;
+use crate::bastiond::state::{Daemon, Refused};
+use crate::name::{Service, Tag};
 use crate::protocol::{self, CONTROL_SUBSYSTEM, Claim, REQUESTS_SUBSYSTEM};
 use crate::rt;
-use crate::tunnel::ssh as common;
 use crate::tunnel::ssh::channel::ChannelIo;
 
 /// Session channels of one connection. A laptop needs two.
 const MAX_CHANNELS: usize = 8;
+
+/// What a stock client shows before it logs in, since a refusal of its key has no text.
+const BANNER: &str = "ephemwork-bastiond: a key can log in for 60 s after EC2 Instance Connect's SendSSHPublicKey.\r\n";
 
 /// Tags that one connection of a stock client may claim.
 const MAX_FORWARDS: usize = 32;
@@ -28,7 +32,8 @@ const MAX_FORWARDS: usize = 32;
 pub(super) struct Handler {
     daemon: Arc<Daemon>,
     address: String,
-    user: Option<User>,
+    login: Login,
+    who: Option<Who>,
     shared: Arc<Shared>,
     end: smol::channel::Sender<String>,
     /// Opened, and nothing asked of them yet.
@@ -44,7 +49,8 @@ impl Handler {
         Handler {
             daemon: Arc::clone(daemon),
             address: address.to_owned(),
-            user: None,
+            login: Login::default(),
+            who: None,
             shared: Arc::clone(shared),
             end,
             channels: HashMap::new(),
@@ -60,9 +66,13 @@ impl Handler {
         if let Some(lane) = lane.as_ref() {
             return (lane.kind == kind).then(|| Arc::clone(lane));
         }
+        let Some(Who::Member { user, principal }) = &self.who else {
+            return None;
+        };
         let peer = Peer {
             id: self.daemon.next_lane_id(),
-            user: self.user.clone()?,
+            user: user.clone(),
+            principal: principal.clone(),
             address: self.address.clone(),
             client: String::from_utf8_lossy(session.remote_sshid()).trim().to_owned(),
             since: self.daemon.now(),
@@ -74,16 +84,29 @@ impl Handler {
         let new = Arc::new(Lane::new(peer, carrier, self.end.clone()));
         tracing::info!(user = %new.user, address = %new.address, client = new.client, "connected");
         self.daemon.lane_up(Arc::clone(&new));
+        if !self.daemon.owns(&new) {
+            // It was freed between login and here; whoever frees it looks for connections afterwards.
+            new.close("the bastion's admin freed this user name");
+        }
         *lane = Some(Arc::clone(&new));
         Some(new)
     }
 
-    fn may(&self, user: &str, key: &russh::keys::PublicKey) -> Auth {
-        if self.daemon.user_of_key(&common::public_line(key), user) {
-            Auth::Accept
-        } else {
-            Auth::reject()
+    /// Why this peer may do nothing, if it may not.
+    fn stranger(&self) -> Option<Arc<Refused>> {
+        match &self.who {
+            Some(Who::Stranger(refused)) => Some(Arc::clone(refused)),
+            _ => None,
         }
+    }
+
+    fn reject(&self, user: &str, why: String) -> Auth {
+        // With a file of keys only, there is nothing that could be said to somebody unknown.
+        if self.daemon.settings.access != Access::default() {
+            tracing::info!(user = %user.escape_debug(), address = self.address, "a key is refused: {why}");
+            self.login.refused(why, &self.shared, &self.end);
+        }
+        Auth::reject()
     }
 
     /// Refuses what a channel asks for.
@@ -108,11 +131,34 @@ impl Handler {
         session.close(id)
     }
 
+    /// A laptop opens its requests channel before it says anything: that is taken and leads nowhere, and each of its calls is
+    /// answered with the reason.
+    fn turn_stranger_away(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        refused: Arc<Refused>,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if name == REQUESTS_SUBSYSTEM {
+            return session.channel_success(id);
+        }
+        let (Some(channel), Some(place)) = (self.channels.remove(&id), laptop::place(&self.controls)) else {
+            return session.channel_failure(id);
+        };
+        session.channel_success(id)?;
+        rt::spawn(laptop::refuse(ChannelIo::new(channel), refused, self.end.clone(), place)).detach();
+        Ok(())
+    }
+
     async fn claim(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<(), String> {
         let service = match address {
             "" | "*" | "localhost" | "0.0.0.0" | "::" => return Err("name a service: ssh -R SERVICE:0:localhost:PORT".to_owned()),
             name => Service::parse(name).map_err(|why| format!("the service {name:?} is wrong: {why}"))?,
         };
+        if let Some(refused) = self.stranger() {
+            return Err(refused.sentence());
+        }
         if self.forwards.len() >= MAX_FORWARDS {
             return Err(format!("one connection may claim {MAX_FORWARDS} tags at most"));
         }
@@ -155,15 +201,25 @@ impl server::Handler for Handler {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        Ok(self.may(user, offer.public_key))
+        match self.login.admit(&self.daemon, user, offer.public_key).await {
+            Ok(_) => Ok(Auth::Accept),
+            Err(why) => Ok(self.reject(user, why)),
+        }
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        let auth = self.may(user, key.public_key);
-        if auth == Auth::Accept {
-            self.user = User::parse(user).ok();
+        match self.login.admit(&self.daemon, user, key.public_key).await {
+            Ok((user, admitted)) => {
+                self.who = Some(Login::enter(&self.daemon, user, admitted).await);
+                Ok(Auth::Accept)
+            }
+            Err(why) => Ok(self.reject(user, why)),
         }
-        Ok(auth)
+    }
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        let eic = self.daemon.settings.access.eic.is_some();
+        Ok(eic.then(|| BANNER.to_owned()))
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
@@ -195,6 +251,9 @@ impl server::Handler for Handler {
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), russh::Error> {
         if name != REQUESTS_SUBSYSTEM && name != CONTROL_SUBSYSTEM {
             return self.refuse(id, session, &format!("there is no subsystem {name:?} here"));
+        }
+        if let Some(refused) = self.stranger() {
+            return self.turn_stranger_away(id, name, refused, session);
         }
         let Some(lane) = self.lane(LaneKind::Laptop, session) else {
             return self.refuse(id, session, "this connection claims by forwarding; it has no subsystems");
@@ -243,6 +302,9 @@ impl server::Handler for Handler {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        if let Some(refused) = self.stranger() {
+            return self.run_nothing(id, session, &refused.sentence());
+        }
         self.run_nothing(
             id,
             session,

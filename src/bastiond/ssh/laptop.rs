@@ -14,7 +14,7 @@ use smol::lock::OnceCell;
 
 use crate::bastiond::control::{self, Caller};
 use crate::bastiond::lane::Lane;
-use crate::bastiond::state::Daemon;
+use crate::bastiond::state::{Daemon, Refused};
 use crate::protocol::{self, Event};
 use crate::rt;
 use crate::tunnel::gate::Gate;
@@ -177,6 +177,26 @@ async fn drive(mut driver: Connection<ChannelIo, Bytes>, lane: Arc<Lane>) {
         Ok(()) => lane.close("its requests channel was closed"),
         Err(why) => lane.close(&format!("its requests channel failed: {why}")),
     }
+}
+
+/// How long a peer that may do nothing has to ask why.
+const REFUSED_LIMIT: Duration = Duration::from_secs(10);
+
+/// Answers every call with the same refusal, for a while, and ends the connection.
+pub(super) async fn refuse(channel: ChannelIo, refused: Arc<Refused>, end: smol::channel::Sender<String>, place: Arc<()>) {
+    let reason = refused.refusal.what.clone();
+    let service = hyper::service::service_fn(move |_| {
+        let answer = control::refusal((*refused).clone());
+        async { Ok::<_, std::convert::Infallible>(answer) }
+    });
+    let serving = hyper::server::conn::http2::Builder::new(rt::HyperExecutor)
+        .timer(rt::HyperTimer)
+        .max_concurrent_streams(MAX_CALLS)
+        .serve_connection(rt::io(channel), service);
+    // However it went: the connection has no other use.
+    drop(rt::timeout(REFUSED_LIMIT, serving).await);
+    end.try_send(reason).unwrap_or_default();
+    drop(place);
 }
 
 /// The right to one more control channel, of which `all` counts those that are open.

@@ -7,6 +7,7 @@ use crate::bastiond::lane::{Carrier, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Texts;
 use crate::bastiond::ssh::Requests;
+use crate::name::User;
 use crate::protocol::{self, Claim, Event, SessionState};
 use crate::rt;
 
@@ -25,6 +26,7 @@ fn daemon(directory: &Path) -> Arc<Daemon> {
         addresses: Addresses::default(),
         store: opened.store,
         records: opened.records,
+        owners: opened.owners,
         authorized: Authorized::default(),
         clock: || NOW,
     })
@@ -35,6 +37,7 @@ fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
     let peer = Peer {
         id: daemon.next_lane_id(),
         user: User::parse(user).unwrap(),
+        principal: None,
         address: "192.0.2.1:5".to_owned(),
         client: "test".to_owned(),
         since: NOW,

@@ -44,7 +44,7 @@ impl Daemon {
         }
         let grant = {
             let table = self.table();
-            if !table.lanes.contains_key(&asked.lane) {
+            if !table.lanes.get(&asked.lane).is_some_and(|lane| self.owns(lane)) {
                 return Err(Refused::new(410, "the connection of this claim has ended"));
             }
             table
@@ -116,7 +116,7 @@ impl Daemon {
         Ok(Released { released: held })
     }
 
-    fn forget(&self, tag: &Tag, by: Releaser) {
+    pub(super) fn forget(&self, tag: &Tag, by: Releaser) {
         let mut table = self.table();
         let Some(session) = table.registry.forget(tag) else { return };
         table.refresh(tag, &self.metrics);
@@ -164,7 +164,9 @@ impl Table {
 }
 
 /// Runs a change to its end even when the caller is dropped, so that disk and table never differ.
-async fn uncut<T: Send + 'static>(change: impl Future<Output = Result<T, Refused>> + Send + 'static) -> Result<T, Refused> {
+pub(super) async fn uncut<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
     let (send, receive) = smol::channel::bounded(1);
     let task = rt::spawn(async move {
         // Nobody waits any more when this fails; the change is done all the same.

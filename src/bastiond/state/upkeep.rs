@@ -97,14 +97,15 @@ impl Daemon {
         table.lanes.is_empty() && table.registry.len() == 0
     }
 
-    /// Takes settings and keys that were read again. Connections of users who have no key any more are ended.
+    /// Takes settings and keys that were read again. Connections of users whose keys were all taken out of the file are ended.
     pub(crate) fn reload(&self, tunables: Tunables, authorized: Authorized) {
+        let before = lock(&self.authorized).clone();
         let gone: Vec<Arc<Lane>> = {
             let table = self.table();
             table
                 .lanes
                 .values()
-                .filter(|lane| !authorized.knows(&lane.user))
+                .filter(|lane| lane.principal.is_none() && before.knows(&lane.user) && !authorized.knows(&lane.user))
                 .cloned()
                 .collect()
         };

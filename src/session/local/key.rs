@@ -44,7 +44,7 @@ fn no_key(path: &Path, why: &dyn std::fmt::Display) -> Error {
 }
 
 /// Replaces a file as a whole; only its owner may read it.
-pub(super) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+pub(in crate::session) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = OpenOptions::new()
         .create(true)

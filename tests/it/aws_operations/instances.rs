@@ -209,7 +209,7 @@ async fn agents_and_sessions(at: &Story<'_>, id: &str) {
     let sessions = at.aws.all(&list).await.unwrap();
     assert_eq!((sessions.len(), &sessions[0].id), (1, &started.session_id));
     let session_id = started.session_id.clone();
-    let again = at.call(ssm::ResumeSession { session_id }).await;
+    let again = at.call(ssm::ResumeSession { session_id }).await.unwrap();
     assert_eq!(again.session_id, started.session_id);
     let session_id = started.session_id;
     at.call(ssm::TerminateSession { session_id }).await;

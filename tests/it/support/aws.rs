@@ -244,10 +244,47 @@ impl AwsWorld {
         self.control("stream", json!({"url": url}));
     }
 
+    /// Sessions are made, and endpoints' tunnels carried, by the double with this control door and these websockets.
+    #[track_caller]
+    pub(crate) fn double(&self, control: SocketAddr, secure: SocketAddr) {
+        self.control(
+            "double",
+            json!({"url": format!("http://{control}"), "secure": secure.to_string()}),
+        );
+    }
+
     /// One more access key that AWS knows, with the session token it must come with.
     #[track_caller]
     pub(crate) fn access_key(&self, id: &str, secret: &str, token: Option<&str>) {
         self.control("key", json!({"id": id, "secret": secret, "token": token}));
+    }
+
+    /// [`AwsWorld::access_key`] of a certain caller, whose ARN SendSSHPublicKey puts into a key's block.
+    #[track_caller]
+    pub(crate) fn access_key_of(&self, caller: &str, id: &str, secret: &str, token: Option<&str>) {
+        self.control("key", json!({"id": id, "secret": secret, "token": token, "caller": caller}));
+    }
+
+    /// Sets what the door of the instance metadata service (`--imds` is [`AwsWorld::url`]) shows: any of `instance` (null: the only
+    /// one that runs), `region`, `domain`, `fault`, `signer`; see tests/peers/aws/metadata.py. Gives `roots`, the PEM text for
+    /// `--roots`, and `asked`, how often each path was asked for.
+    #[track_caller]
+    pub(crate) fn metadata(&self, given: Value) -> Value {
+        self.control("metadata", given)
+    }
+
+    /// The door shows this key of `user` for its life, as if `caller` had sent it for the instance.
+    #[track_caller]
+    pub(crate) fn push_key(&self, instance: &str, user: &str, key: &str, caller: &str) {
+        let given = json!({"instance": instance, "user": user, "key": key, "caller": caller, "region": REGION});
+        self.control("push_key", given);
+    }
+
+    /// `blocks`: what is done to the blocks of keys (tests/peers/aws/instance_connect.py, FAULTS), or null. `life`: seconds that
+    /// keys sent from now on can be used.
+    #[track_caller]
+    pub(crate) fn forge_keys(&self, given: Value) {
+        self.control("forge_keys", given);
     }
 
     #[track_caller]

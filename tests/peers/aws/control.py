@@ -7,7 +7,9 @@ import json
 import encode
 import habits
 import inventory
+import metadata
 import models
+import sessions
 import staging
 from encode import Refusal
 
@@ -112,12 +114,19 @@ def stream(world, given):
     world.state.stream_url = given["url"]
 
 
+def double(world, given):
+    """Sessions are made, and endpoints' tunnels carried, by the double at `url` (its control door), websockets at `secure`."""
+    world.double = sessions.Double(given["url"], given["secure"]) if given.get("url") else None
+
+
 def key(world, given):
-    """One more access key that AWS knows, or one it knows no more (without a secret)."""
+    """One more access key that AWS knows, of this `caller` (an ARN) if any, or one it knows no more (without a secret)."""
     if given.get("secret") is None:
         world.state.keys.pop(given["id"], None)
     else:
         world.state.keys[given["id"]] = (given["secret"], given.get("token"))
+        if given.get("caller") is not None:
+            world.state.callers[given["id"]] = given["caller"]
 
 
 def aws(world, given):
@@ -156,8 +165,9 @@ PATHS = {
     "target": target,
     "console": console,
     "stream": stream,
+    "double": double,
     "key": key,
     "aws": aws,
     "staging": lambda world, given: staging.make(world, **given),
     "inventory": lambda world, given: inventory.take(world, given.get("region", staging.REGION)),
-}
+} | metadata.PATHS

@@ -6,7 +6,7 @@ service is AWS traffic; /_gateway/... is what the test says (control.py). Each r
    wrong is answered as AWS would and remembered as a violation, for which the test fails;
 2. struck by a fault, if the test asked for one from this call on (faults.py);
 3. carried out by moto, in this process, with AWS's habits around it (habits.py, settling.py, compute.py, balancing.py,
-   managing.py, objects.py).
+   managing.py, objects.py). Sessions are made by the double of tests/doubles, if a test starts one (sessions.py).
 
 What moto 5.2 does not do, of what the product calls, and is done here instead:
 * Missing altogether: ec2 CreateInstanceConnectEndpoint, DescribeInstanceConnectEndpoints, DeleteInstanceConnectEndpoint;
@@ -23,7 +23,8 @@ What moto 5.2 does not do, of what the product calls, and is done here instead:
 * elbv2: a target is healthy whatever happens, and nothing drains; CreateTargetGroup is not idempotent; SetRulePriorities
   cannot exchange two; a target group keeps the load balancers that used it once.
 * iam: AWS's own policies cannot be attached unless all are loaded, which takes a second.
-* ec2-instance-connect takes any instance. s3 serves a bucket from any region, takes wrong checksums, and lists all uploads
+* ec2-instance-connect takes any instance and shows its keys nowhere; here they are in the instance's metadata (metadata.py,
+  instance_connect.py), signed. s3 serves a bucket from any region, takes wrong checksums, and lists all uploads
   at once.
 * Lists are paged at times; here all by one rule, with small pages.
 

@@ -30,6 +30,8 @@ class Call:
     model: object
     params: dict = field(default_factory=dict)
     problems: list = field(default_factory=list)
+    # Whose access key signed it, as an ARN.
+    caller: str = ""
 
     @property
     def name(self):

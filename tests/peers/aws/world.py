@@ -14,10 +14,13 @@ import door
 import encode
 import faults
 import habits
+import instance_connect
 import managing
+import metadata
 import models
 import objects
 import rules
+import sessions
 import settling
 import signature
 from account import Account
@@ -47,7 +50,15 @@ DENIED = {
 
 CALLER = "arn:aws:sts::123456789012:user/moto"
 
-HANDLERS = compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS
+# Whose access keys they are, when a test says nothing else: an IAM user's and a role session's.
+CALLERS = {
+    "AKIAEPHEMWORKTEST000": "arn:aws:iam::123456789012:user/moto",
+    "ASIAEPHEMWORKTEST000": "arn:aws:sts::123456789012:assumed-role/developer/alice@example.com",
+}
+
+HANDLERS = (
+    compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS | instance_connect.HANDLERS | sessions.HANDLERS
+)
 
 
 class State:
@@ -68,6 +79,8 @@ class State:
         # Actions (ec2:RunInstances) that the caller may not do; service:Operation -> [Refusal, times left or None].
         self.denied, self.refusals = set(), {}
         self.keys = dict(KEYS)
+        self.callers = dict(CALLERS)
+        self.connect, self.metadata = instance_connect.Keys(), metadata.Metadata()
         self.burst = 0
 
     def look_at_endpoints(self, world, call):
@@ -88,6 +101,8 @@ class World:
     def __init__(self):
         self.lock = threading.RLock()
         self.account = Account()
+        # What carries the bytes of sessions and tunnels; it outlives a reset.
+        self.double = None
         self.reset()
 
     def reset(self):
@@ -104,6 +119,8 @@ class World:
         if request.path.startswith("/_gateway/"):
             with self.lock:
                 return control.answer(self, request)
+        if request.path.startswith("/latest/"):
+            return metadata.serve(self, request)
         # moto is not made for threads.
         with self.lock:
             entry = {"number": len(self.journal), "call": "?", "params": {}, "outcome": "?"}
@@ -162,6 +179,7 @@ class World:
             self.violate(entry, problems)
             raise Refusal(nothing, problems[0], 405 if protocol == "rest-xml" else 400)
         call = models.Call(name, operation.name, scope.region, operation)
+        call.caller = self.state.callers.get(scope.key, CALLERS["AKIAEPHEMWORKTEST000"])
         if protocol == "json":
             decode.json_body(request, call)
         elif protocol == "rest-xml":
@@ -208,6 +226,7 @@ class World:
         if call.name in ("sts:AssumeRole", "sts:GetSessionToken"):
             made = data["Credentials"]
             self.state.keys[made["AccessKeyId"]] = (made["SecretAccessKey"], made["SessionToken"])
+            self.state.callers[made["AccessKeyId"]] = data.get("AssumedRoleUser", {}).get("Arn", call.caller)
         return encode.answer(page.of(data), call.model)
 
     def throttle(self, protocol):

@@ -2,8 +2,9 @@
 
 import base64
 import json
+import urllib.request
 
-from client import clean, client, control, fresh, refused, run
+from client import URL, clean, client, control, fresh, refused, run
 
 TRUST = json.dumps(
     {
@@ -121,7 +122,25 @@ def compute():
     client("ec2-instance-connect").send_ssh_public_key(
         InstanceId=identity, InstanceOSUser="alice", SSHPublicKey="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "x" * 48
     )
+    shown = metadata("managed-ssh-keys/active-keys/alice/")
+    assert shown.startswith("#Timestamp=") and f"#Instance={identity}\n#Caller={found_caller()}\n" in shown, shown
+    assert metadata("instance-id") == identity
     clean()
+
+
+def found_caller():
+    return client("sts").get_caller_identity()["Arn"]
+
+
+def metadata(path):
+    """As the only instance sees itself."""
+    ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+    ask = urllib.request.Request(f"{URL}/latest/api/token", method="PUT", headers=ttl)
+    with urllib.request.urlopen(ask, timeout=60) as answer:
+        token = {"X-aws-ec2-metadata-token": answer.read().decode()}
+    ask = urllib.request.Request(f"{URL}/latest/meta-data/{path}", headers=token)
+    with urllib.request.urlopen(ask, timeout=60) as answer:
+        return answer.read().decode()
 
 
 def states():

@@ -1,0 +1,534 @@
+//! The bastion in AWS: found by its tags, told from others by its host key, reached by the first transport that works.
+//!
+//! Each connection has a key of its own, made in memory and pushed through EC2 Instance Connect for the minute that logging in takes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::find::{self, Target};
+use super::sessions::Sessions;
+use super::{Place, Reached, Rest, trouble};
+use crate::aws::{self, Aws, Service, ssm};
+use crate::config::{Config, HostKey, TransportKind, WayConfig};
+use crate::error::{Error, Exit, Result};
+use crate::host::Host;
+use crate::name::User;
+use crate::provision::names::Names;
+use crate::provision::settle;
+use crate::provision::wanted::Wanted;
+use crate::rt::{self, Dialer};
+use crate::session::home::{Home, private_directory};
+use crate::session::local::{Say, key::write_private};
+use crate::session::records::Records;
+use crate::tunnel::eice::{self, EiceStream};
+use crate::tunnel::ssm::{Opening, Over, SsmStream};
+use crate::tunnel::{ClientKey, Link, Login, Stream, Transport, Unconnected};
+
+/// How often a person is told what is awaited.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// How long a channel may take from StartSession's answer until the agent greets. The agent itself gives up after 15 s.
+const OPEN: Duration = Duration::from_secs(30);
+
+/// How long a TCP connection may take, in which packets are lost and sent again.
+const TCP: Duration = Duration::from_secs(10);
+
+/// How long the look before anything starts may take; what takes longer is dealt with when the bastion is needed.
+const GLANCE: Duration = Duration::from_secs(10);
+
+/// How often a key is pushed for one connection. The second time is for a metadata service that shows a key late, and for a host key
+/// that was published anew.
+const ATTEMPTS: u32 = 3;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Ec2(Arc<Inner>);
+
+struct Inner {
+    host: Host,
+    home: Home,
+    user: User,
+    wanted: Wanted,
+    way: WayConfig,
+    staging: Option<String>,
+    profile: Option<String>,
+    account: smol::lock::Mutex<Option<Account>>,
+    /// The host key of this run, and where it comes from.
+    pin: Mutex<Option<Pin>>,
+    /// What worked last.
+    good: Mutex<Option<TransportKind>>,
+    sessions: Sessions,
+}
+
+/// The caller and what follows from its region.
+#[derive(Clone)]
+struct Account {
+    aws: Aws,
+    names: Names,
+    dialer: Dialer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pin {
+    key: String,
+    from: String,
+}
+
+/// Why one way did not lead to the bastion.
+enum Missed {
+    /// Another way, or another instance, may.
+    This(Error),
+    /// None will.
+    All(Error),
+}
+
+impl From<Error> for Missed {
+    fn from(error: Error) -> Missed {
+        match error.exit {
+            // Who has no credentials has none for the next way either.
+            Exit::Unreachable | Exit::Config => Missed::This(error),
+            Exit::Credentials if error.what.contains("no right to") => Missed::This(error),
+            _ => Missed::All(error),
+        }
+    }
+}
+
+impl Ec2 {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// The user's name is none for EC2 Instance Connect.
+    pub(crate) fn new(host: &Host, home: &Home, user: &User, config: &Config, profile: Option<&str>) -> Result<Ec2> {
+        if let Some(why) = trouble::unfit(user.as_str()) {
+            return Err(trouble::bad_user(user.as_str(), why));
+        }
+        Ok(Ec2(Arc::new(Inner {
+            host: host.clone(),
+            home: home.clone(),
+            user: user.clone(),
+            wanted: Wanted::of(config),
+            way: config.tunnel.way.clone(),
+            staging: config.tunnel.staging_url.as_ref().map(ToString::to_string),
+            profile: profile.map(str::to_owned),
+            account: smol::lock::Mutex::new(None),
+            pin: Mutex::new(None),
+            good: Mutex::new(None),
+            sessions: Sessions::default(),
+        })))
+    }
+
+    /// Looks whether there are credentials, and a bastion that runs.
+    pub(super) async fn check(&self, say: Say<'_>) -> Result<()> {
+        let look = async {
+            let account = self.account().await?;
+            find::bastions(&account.aws, &account.names, SystemTime::now()).await
+        };
+        match rt::timeout(GLANCE, told(say, "looking for the bastion", look)).await {
+            Some(found) => found.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Connects by the first way that leads there.
+    pub(super) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<Reached> {
+        let account = told(say, "asking for AWS credentials", self.account()).await?;
+        let look = find::bastions(&account.aws, &account.names, SystemTime::now());
+        let targets = told(say, "looking for the bastion", look).await?;
+        let mut missed = Vec::new();
+        for kind in self.order() {
+            match self.by(kind, &account, &targets, records, say).await {
+                Ok(reached) => {
+                    self.worked(kind, &missed, say);
+                    return Ok(reached);
+                }
+                Err(Missed::All(error)) => return Err(error),
+                Err(Missed::This(error)) => missed.push((kind, error)),
+            }
+        }
+        Err(none(missed))
+    }
+
+    /// Connects by this way and no other.
+    pub(crate) async fn connect_by(&self, kind: TransportKind, records: &Records, say: Say<'_>) -> Result<Reached> {
+        let account = self.account().await?;
+        let targets = find::bastions(&account.aws, &account.names, SystemTime::now()).await?;
+        let reached = self.by(kind, &account, &targets, records, say).await;
+        reached.map_err(|missed| match missed {
+            Missed::This(error) | Missed::All(error) => error,
+        })
+    }
+
+    /// The ways that are configured, in their order.
+    pub(crate) fn ways(&self) -> Vec<TransportKind> {
+        self.0.way.order()
+    }
+
+    /// Ends what is open at AWS. The caller bounds the time.
+    pub(crate) async fn leave(&self) {
+        self.0.sessions.end().await;
+    }
+
+    /// What worked last comes first.
+    fn order(&self) -> Vec<TransportKind> {
+        let mut order = self.0.way.order();
+        if let Some(good) = *self.0.good.lock().unwrap_or_else(PoisonError::into_inner) {
+            order.sort_by_key(|kind| *kind != good);
+        }
+        order
+    }
+
+    fn worked(&self, kind: TransportKind, missed: &[(TransportKind, Error)], say: Say<'_>) {
+        let before = self.0.good.lock().unwrap_or_else(PoisonError::into_inner).replace(kind);
+        if before == Some(kind) || missed.is_empty() {
+            return;
+        }
+        for (other, error) in missed {
+            say(format!("{}: {}", other.as_str(), brief(error)));
+        }
+        say(format!("the bastion is reached by {} instead", kind.as_str()));
+    }
+
+    async fn account(&self) -> Result<Account> {
+        let mut place = self.0.account.lock().await;
+        if let Some(account) = &*place {
+            return Ok(account.clone());
+        }
+        let asked = aws::Place {
+            region: self.0.wanted.region.clone(),
+            profile: self.0.profile.clone(),
+        };
+        let aws = Aws::open(&self.0.host, &asked).await?;
+        if self.0.wanted.expected_account.is_some() {
+            settle::caller(&aws, &self.0.wanted).await?;
+        }
+        let account = Account {
+            names: self.0.wanted.names(aws.region()),
+            dialer: Dialer::new(aws.network()),
+            aws,
+        };
+        *place = Some(account.clone());
+        Ok(account)
+    }
+
+    async fn by(
+        &self,
+        kind: TransportKind,
+        account: &Account,
+        targets: &[Target],
+        records: &Records,
+        say: Say<'_>,
+    ) -> Result<Reached, Missed> {
+        let mut last = None;
+        for target in targets {
+            if let (Some(vpc), Some(subnet)) = (&target.vpc, &target.subnet) {
+                self.0.wanted.guard_vpc(vpc, subnet).map_err(Missed::All)?;
+            }
+            let what = format!("connecting to {} by {}", target.id, kind.as_str());
+            match told(say, &what, self.to(kind, account, target, records)).await {
+                Ok(reached) => return Ok(reached),
+                Err(Missed::All(error)) if targets.len() == 1 => return Err(Missed::All(error)),
+                // During an upgrade there are two, and one of them may not serve yet, or has another host key.
+                Err(missed) => last = Some(missed),
+            }
+        }
+        Err(last.unwrap_or_else(|| Missed::All(trouble::no_bastion(&account.names.project, &account.names.region))))
+    }
+
+    async fn to(&self, kind: TransportKind, account: &Account, target: &Target, records: &Records) -> Result<Reached, Missed> {
+        let mut refused = None;
+        for attempt in 1..=ATTEMPTS {
+            let pin = self.pin(account).await?;
+            let (key, _, _) = ClientKey::generate()?;
+            let pushing = self.push(account, target, &key);
+            let opening = self.open(kind, account, target, records);
+            let (pushed, opened) = smol::future::zip(pushing, opening).await;
+            let opened = opened?;
+            if let Err(error) = pushed {
+                opened.rest.end().await;
+                return Err(error.into());
+            }
+            let login = Login {
+                user: self.0.user.clone(),
+                key,
+                host_key: pin.as_ref().map(|pin| pin.key.clone()).unwrap_or_default(),
+            };
+            let why = match Link::over(opened.stream, &login).await {
+                Ok((link, requests)) => {
+                    return Ok(Reached {
+                        link,
+                        requests,
+                        place: self.place(kind, account, target),
+                        host_key: login.host_key,
+                        until: opened.until,
+                        rest: opened.rest,
+                    });
+                }
+                Err(why) => why,
+            };
+            opened.rest.end().await;
+            match why {
+                Unconnected::HostKey { shown, .. } => self.shown(account, target, pin, shown, attempt).await?,
+                Unconnected::Key(error) => refused = error.why,
+                Unconnected::Other(error) => return Err(Missed::This(translated(kind, opened.name.as_deref(), target, error))),
+            }
+        }
+        Err(Missed::All(trouble::key_refused(self.0.user.as_str(), &target.id, refused)))
+    }
+
+    fn place(&self, kind: TransportKind, account: &Account, target: &Target) -> Place {
+        let how = match kind {
+            TransportKind::Ssm => "Session Manager".to_owned(),
+            TransportKind::Eice => "EC2 Instance Connect Endpoint".to_owned(),
+            TransportKind::Tcp => self.address(),
+        };
+        Place {
+            url: self.0.staging.clone(),
+            through: Some(format!("{}: {how}, {} in {}", kind.as_str(), target.id, account.names.region)),
+        }
+    }
+
+    fn address(&self) -> String {
+        let host = self.0.way.host.as_deref().unwrap_or_default();
+        match host.contains(':') {
+            true => format!("[{host}]:{}", self.0.way.port),
+            false => format!("{host}:{}", self.0.way.port),
+        }
+    }
+
+    async fn push(&self, account: &Account, target: &Target, key: &ClientKey) -> Result<()> {
+        let call = ssm::SendSSHPublicKey {
+            instance_id: target.id.clone(),
+            user: self.0.user.to_string(),
+            public_key: key.public_line(),
+        };
+        let sent = account.aws.call(&call).await;
+        sent.map_err(|failure| trouble::not_sent(self.0.user.as_str(), &target.id, failure))
+    }
+
+    /// The key that the bastion must show; `None` when the first will do.
+    async fn pin(&self, account: &Account) -> Result<Option<Pin>> {
+        if let Some(pin) = self.0.pin.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(Some(pin));
+        }
+        let pin = match &self.0.way.host_key {
+            HostKey::Literal(key) => Some(Pin {
+                key: key.clone(),
+                from: "tunnel.host_key".to_owned(),
+            }),
+            HostKey::Parameter => Some(Pin {
+                key: find::published(&account.aws, &account.names).await?,
+                from: account.names.host_key(),
+            }),
+            HostKey::AcceptNew => {
+                let path = find::accepted(self.0.home.root(), &account.names);
+                std::fs::read_to_string(&path).ok().map(|key| Pin {
+                    key: key.trim().to_owned(),
+                    from: path.display().to_string(),
+                })
+            }
+        };
+        *self.0.pin.lock().unwrap_or_else(PoisonError::into_inner) = pin.clone();
+        Ok(pin)
+    }
+
+    /// Another key was shown: pins the first, or the one that was published since.
+    async fn shown(
+        &self,
+        account: &Account,
+        target: &Target,
+        pin: Option<Pin>,
+        shown: String,
+        attempt: u32,
+    ) -> Result<(), Missed> {
+        let Some(pin) = pin else {
+            let path = find::accepted(self.0.home.root(), &account.names);
+            let kept = path
+                .parent()
+                .map_or(Ok(()), private_directory)
+                .and_then(|()| write_private(&path, &format!("{shown}\n")));
+            return kept.map_err(|why| {
+                let what = format!("the host key cannot be kept in {}", path.display());
+                Missed::All(Error::new(Exit::Config, what).because(why))
+            });
+        };
+        *self.0.pin.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let now = self.pin(account).await?;
+        if attempt < ATTEMPTS && now.is_some_and(|now| now.key != pin.key) {
+            return Ok(());
+        }
+        Err(Missed::All(trouble::wrong_host_key(&target.id, &pin.key, &shown, &pin.from)))
+    }
+
+    async fn open(&self, kind: TransportKind, account: &Account, target: &Target, records: &Records) -> Result<Opened, Missed> {
+        match kind {
+            TransportKind::Ssm => self.open_ssm(account, target, records).await,
+            TransportKind::Eice => self.open_eice(account, target).await,
+            TransportKind::Tcp => {
+                let address = self.address();
+                let opening = rt::timeout(TCP, Transport::Tcp(address.clone()).open()).await;
+                let late = || std::io::Error::other(format!("no answer within {} s", TCP.as_secs()));
+                let stream = opening.unwrap_or_else(|| Err(late())).map_err(|why| {
+                    let error = Error::new(Exit::Unreachable, format!("the bastion at {address} cannot be reached")).because(why);
+                    Missed::This(error.hint("is the VPN up? The address is tunnel.host and tunnel.port"))
+                })?;
+                Ok(Opened::of(stream))
+            }
+        }
+    }
+
+    async fn open_ssm(&self, account: &Account, target: &Target, records: &Records) -> Result<Opened, Missed> {
+        let document = &self.0.way.document;
+        let started = self.0.sessions.start(&account.aws, records, &target.id, document).await?;
+        let (started, open) = match started {
+            Ok(started) => started,
+            Err(failure) => return Err(trouble::not_started(&target.id, document, failure).into()),
+        };
+        let host = authority(&started.stream_url);
+        let opening = Opening {
+            aws: account.aws.clone(),
+            dialer: account.dialer.clone(),
+            started,
+            payload: self.0.way.payload_bytes,
+        };
+        let opened = rt::timeout(OPEN, SsmStream::open(opening)).await;
+        match opened.unwrap_or(Err(Over::NoHandshake)) {
+            Ok(stream) => Ok(Opened {
+                rest: Rest::Session(Box::new(open)),
+                ..Opened::of(Stream::Ssm(stream))
+            }),
+            Err(over) => {
+                open.end().await;
+                Err(Missed::This(match over {
+                    Over::Unopened(why) => {
+                        let (name, port) = &host;
+                        trouble::unopened(TransportKind::Ssm, name, account.dialer.proxy(name, *port).as_deref(), &why)
+                    }
+                    over => closed(target, &over.to_string()),
+                }))
+            }
+        }
+    }
+
+    async fn open_eice(&self, account: &Account, target: &Target) -> Result<Opened, Missed> {
+        let (endpoint, name) = find::endpoint(&account.aws, target).await?;
+        let Some(address) = &target.address else {
+            let error = Error::new(
+                Exit::Unreachable,
+                format!("the bastion {} has no address in its VPC", target.id),
+            );
+            return Err(Missed::This(error.hint("see how it is: ephemwork bastion status")));
+        };
+        let query = [
+            ("instanceConnectEndpointId", endpoint.clone()),
+            ("remotePort", "22".to_owned()),
+            ("privateIpAddress", address.clone()),
+            ("maxTunnelDuration", eice::LONGEST.as_secs().to_string()),
+        ];
+        let base = format!("https://{name}/openTunnel");
+        let url = account.aws.presigned(Service::Ec2InstanceConnect, &base, &query).await?;
+        let opened = Instant::now();
+        match EiceStream::open(&account.dialer, &url.replacen("https://", "wss://", 1)).await {
+            Ok(stream) => Ok(Opened {
+                until: Some(opened + eice::LONGEST),
+                name: Some(endpoint),
+                ..Opened::of(Stream::Eice(Box::new(stream)))
+            }),
+            Err(why) => {
+                let (name, port) = authority(&format!("wss://{name}"));
+                let proxy = account.dialer.proxy(&name, port);
+                Err(Missed::This(trouble::unopened(
+                    TransportKind::Eice,
+                    &name,
+                    proxy.as_deref(),
+                    &why,
+                )))
+            }
+        }
+    }
+}
+
+/// A stream to the bastion, before SSH.
+struct Opened {
+    stream: Stream,
+    rest: Rest,
+    until: Option<Instant>,
+    /// What is in between, for messages.
+    name: Option<String>,
+}
+
+impl Opened {
+    fn of(stream: Stream) -> Opened {
+        Opened {
+            stream,
+            rest: Rest::Nothing,
+            until: None,
+            name: None,
+        }
+    }
+}
+
+/// Host and port of a URL that AWS named.
+fn authority(url: &str) -> (String, u16) {
+    let uri = url.parse::<http::Uri>().unwrap_or_default();
+    let host = uri.host().unwrap_or("AWS").trim_matches(['[', ']']).to_owned();
+    (host, uri.port_u16().unwrap_or(443))
+}
+
+/// The session ended before SSH began, or in the middle of its beginning.
+fn closed(target: &Target, why: &str) -> Error {
+    Error::new(
+        Exit::Unreachable,
+        format!("Session Manager does not get through to {}", target.id),
+    )
+    .because(why)
+    .hint("does ephemwork-bastiond run there? See: ephemwork bastion status")
+}
+
+/// SSH's failure in words of the way that it went.
+fn translated(kind: TransportKind, name: Option<&str>, target: &Target, error: Error) -> Error {
+    let why = error.why.clone().unwrap_or_default();
+    match (kind, name) {
+        (TransportKind::Eice, Some(name)) if why.contains("the endpoint closed the connection") => {
+            trouble::endpoint_refused(name, &target.id, &why)
+        }
+        (TransportKind::Ssm, _) if why.contains("Session Manager") || why.contains("of the instance") => closed(target, &why),
+        _ if error.hint.is_none() => error.hint("see what works: ephemwork doctor --transport"),
+        _ => error,
+    }
+}
+
+/// A failure on one line.
+fn brief(error: &Error) -> String {
+    match &error.why {
+        Some(why) => format!("{}: {}", error.what, why.trim().replace('\n', " ")),
+        None => error.what.clone(),
+    }
+}
+
+/// No way leads there. The first one's repair is told, and what became of the others.
+fn none(missed: Vec<(TransportKind, Error)>) -> Error {
+    let mut missed = missed.into_iter();
+    let Some((_, first)) = missed.next() else {
+        return Error::new(Exit::Config, "no transport is configured").hint("see transport under [tunnel] in ephemwork.toml");
+    };
+    let others: String = missed
+        .map(|(kind, error)| format!("\n  by {}: {}", kind.as_str(), brief(&error)))
+        .collect();
+    if others.is_empty() {
+        return first;
+    }
+    let why = first.why.clone().unwrap_or_default();
+    first.because(format!("{}{others}", why.trim_end()))
+}
+
+/// Tells every second that something is awaited.
+async fn told<T>(say: Say<'_>, what: &str, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let tell = async {
+        loop {
+            rt::sleep(PROGRESS).await;
+            say(format!("{what}, {} s", begun.elapsed().as_secs()));
+        }
+    };
+    smol::future::or(work, tell).await
+}
