@@ -16,7 +16,8 @@ use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::{
-    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released, Sessions, UsersView,
+    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released, Sessions,
+    UsersView,
 };
 use crate::rt;
 

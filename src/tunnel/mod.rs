@@ -3,8 +3,8 @@
 //! [`Link::connect`] makes one lane: transport, SSH, the requests channel for `session::serve` and the control
 //! channel behind [`Link`]'s methods. A link never reconnects by itself; whoever holds it decides.
 
-pub(crate) mod gate;
 pub(crate) mod eice;
+pub(crate) mod gate;
 mod link;
 mod pace;
 pub mod ssh;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::ssh::Compression;
 use super::eice::EiceStream;
+use super::ssh::Compression;
 use super::ssm::SsmStream;
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf, TcpStream, UnixStream};
 

@@ -185,8 +185,22 @@ fn a_lane_that_is_cut_costs_its_own_requests_only() {
         let session = far.bastion.session("alice:api")?;
         (session["in_flight"] == 8).then_some(())
     });
+    let ids = || -> Option<Vec<u64>> {
+        let session = far.bastion.session("alice:api")?;
+        Some(
+            session["lanes"]
+                .as_array()?
+                .iter()
+                .filter_map(|lane| lane["id"].as_u64())
+                .collect(),
+        )
+    };
+    let before = ids().unwrap();
     let victim = far.relay.lanes()[2];
     far.relay.cut(victim);
+    until("the bastion to notice", || {
+        ids().filter(|now| before.iter().any(|id| !now.contains(id)))
+    });
     // Nothing that comes now is lost.
     for _ in 0..20 {
         assert_eq!(get(far.bastion.http, "alice:api", "/").status(), 200);
