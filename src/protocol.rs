@@ -19,6 +19,9 @@ pub const REQUESTS_SUBSYSTEM: &str = "ephemwork-requests";
 /// The SSH subsystem on which the laptop calls the control API.
 pub const CONTROL_SUBSYSTEM: &str = "ephemwork-control";
 
+/// The SSH subsystem on which a laptop measures how fast its connection is; see `tunnel::measure`.
+pub const MEASURE_SUBSYSTEM: &str = "ephemwork-measure";
+
 /// On the requests channel: an extended CONNECT (RFC 8441) carries the upgrade token in `:protocol`; the laptop answers 200
 /// with this header when its service answered `101 Switching Protocols`, and any other answer is the service's refusal.
 pub const UPGRADED: &str = "ephemwork-upgraded";

@@ -51,7 +51,7 @@ _ephemwork() {
                 snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
             esac
             ;;
-        doctor) choices='--json --profile --region --help' ;;
+        doctor) choices='--transport --json --profile --region --help' ;;
         demo) choices='--once --help' ;;
         completions) choices='bash zsh fish --help' ;;
         bastiond)

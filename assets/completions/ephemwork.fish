@@ -46,6 +46,7 @@ complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_f
 complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_from policy' -a 'admin developer instance'
 complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_from snippet' -a 'cdk-python cdk-typescript terraform cloudformation'
 complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_from init status upgrade destroy' -l json -d 'Print JSON'
+complete -c ephemwork -n '__ephemwork_verb doctor' -l transport -d 'Open and measure each way to the bastion'
 complete -c ephemwork -n '__ephemwork_verb doctor' -l json -d 'Print JSON'
 complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_from init status upgrade destroy policy snippet' -l profile -x -d 'The AWS profile'
 complete -c ephemwork -n '__ephemwork_verb bastion; and __fish_seen_subcommand_from init status upgrade destroy policy snippet' -l region -x -d 'The AWS region'

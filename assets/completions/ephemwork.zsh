@@ -71,7 +71,7 @@ _ephemwork() {
                     esac
                     ;;
                 doctor)
-                    _arguments '--json[print JSON]' '--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' \
+                    _arguments '--transport[open and measure each way to the bastion]' '--json[print JSON]' '--profile[the AWS profile]:profile:' '--region[the AWS region]:region:' \
                         '--help[show the help]'
                     ;;
                 demo) _arguments '--once[end after the two requests]' '--help[show the help]' ;;

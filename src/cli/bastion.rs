@@ -2,6 +2,7 @@
 
 mod apply;
 mod print;
+mod sessions;
 mod show;
 mod users;
 
@@ -307,8 +308,10 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             super::block_on(apply::destroy(host, wanted, asked))
         }
         Verb::Status(status) => {
-            let wanted = wanted(&config()?, status.region.as_deref())?;
-            super::block_on(show::status(host, wanted, status.profile, Form::of(status.json)))
+            let config = config()?;
+            let wanted = wanted(&config, status.region.as_deref())?;
+            let form = Form::of(status.json);
+            super::block_on(show::status(host, config, wanted, status.profile, form))
         }
         Verb::Policy(policy) => {
             let wanted = wanted(&config()?, policy.region.as_deref())?;

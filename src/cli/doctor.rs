@@ -1,5 +1,7 @@
 //! `ephemwork doctor`: looks at everything between this machine and the bastion, and says for each what repairs it.
 
+mod transports;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use argh::FromArgs;
@@ -17,8 +19,17 @@ use crate::session::identity;
 
 /// Check this machine, the AWS account and the bastion; each line with its repair.
 #[derive(FromArgs)]
-#[argh(subcommand, name = "doctor", example = "{command_name}", example = "{command_name} --json")]
+#[argh(
+    subcommand,
+    name = "doctor",
+    example = "{command_name}",
+    example = "{command_name} --transport",
+    example = "{command_name} --json"
+)]
 pub(super) struct Arguments {
+    /// open each transport to the bastion, and measure it
+    #[argh(switch)]
+    transport: bool,
     /// print one JSON object
     #[argh(switch)]
     json: bool,
@@ -134,6 +145,11 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     let wanted = super::bastion::wanted(&config, arguments.region.as_deref())?;
     super::block_on(async {
         account(host, &wanted, arguments.profile.as_deref(), &mut report).await;
+        if arguments.transport {
+            let mut config = config;
+            config.tunnel.aws.region = wanted.region.or(config.tunnel.aws.region);
+            transports::measure(host, &config, arguments.profile.as_deref(), &mut report).await;
+        }
         Ok(report.end())
     })
 }

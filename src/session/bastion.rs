@@ -31,7 +31,7 @@ pub(crate) struct Reached {
     pub(crate) place: Place,
     /// The bastion's host key, `ssh-ed25519 AAAA…`: what tokens are kept under.
     pub(crate) host_key: String,
-    /// When somebody in between ends this connection whatever happens; another must stand before.
+    /// When another connection must take its place, because somebody in between ends this one soon after.
     pub(crate) until: Option<Instant>,
     pub(crate) rest: Rest,
 }
@@ -112,7 +112,7 @@ impl Bastion {
     }
 
     /// At the end of an `up`, bounded in time: what its connections left behind is ended, and the others' settings count.
-    pub(super) async fn leave(&self, records: &Records) {
+    pub(crate) async fn leave(&self, records: &Records) {
         match self {
             Bastion::Local(local) => local.stage_for_others(records).await,
             Bastion::Ec2(ec2) => ec2.leave().await,

@@ -21,8 +21,6 @@ use crate::tunnel::traffic::{SAMPLE_EVERY, Traffic};
 
 /// How long a release may take: a developer who pressed Ctrl-C waits for it, and the lease cleans up anyway.
 const RELEASE: Duration = Duration::from_secs(2);
-/// How long before its end a connection is replaced: what is in flight on it then has this long to finish.
-const RENEWED: Duration = Duration::from_secs(300);
 /// How many claims and releases wait for their turn; there are two a service at most, and a claim is never asked for twice.
 const ASKS: usize = 1024;
 
@@ -156,7 +154,7 @@ struct Course<'a> {
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
     teller: &'a Teller,
-    /// When it is cut in any case.
+    /// When another connection must take its place.
     until: Option<rt::Instant>,
     leave: &'a Leave,
 }
@@ -175,7 +173,7 @@ impl Course<'_> {
     async fn run(&self, link: Link, asked: Receiver<Ask>, mut served: rt::Task<()>) {
         let events = link.events();
         let mut leaving = false;
-        let mut until = self.until.and_then(|until| until.checked_sub(RENEWED));
+        let mut until = self.until;
         loop {
             let ask = async { Turn::Ask(asked.recv().await.unwrap_or(Ask::Close)) };
             let said = async {

@@ -12,12 +12,13 @@ use serde::de::DeserializeOwned;
 use smol::channel::{Receiver, Sender};
 use smol::lock::Mutex;
 
+use super::measure::{self, Measured};
 use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::{
-    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released, Sessions,
-    UsersView,
+    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
+    Released, Sessions, UsersView,
 };
 use crate::rt;
 
@@ -26,6 +27,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long a call of the control API may take. A claim is one transaction with an fsync on the bastion.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long measuring may take: some round trips, and twice 3 s of bytes, of which a slow way holds some seconds' worth.
+const MEASURE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a goodbye may take before the connection is simply dropped.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -139,6 +143,33 @@ impl Link {
     /// As the bastion says, or [`Exit::Unreachable`].
     pub async fn release_user(&self, release: &ReleaseUser) -> Result<Released> {
         self.call(Method::POST, "/v1/users/release", Some(release)).await
+    }
+
+    /// How fast the connection is; takes some seconds, bounded.
+    ///
+    /// # Errors
+    /// The bastion does not measure, or the connection broke.
+    pub(crate) async fn measure(&self) -> Result<Measured> {
+        let failed = |why: String| {
+            Error::new(Exit::Unreachable, "the connection could not be measured")
+                .because(why)
+                .hint("a bastion of an earlier version cannot: ephemwork bastion upgrade")
+        };
+        let work = async {
+            let broken = |why: std::io::Error| why.to_string();
+            let mut channel = self.handle.subsystem(MEASURE_SUBSYSTEM).await?;
+            let round_trip = measure::round_trip(&mut channel).await.map_err(broken)?;
+            let mut channel = self.handle.subsystem(MEASURE_SUBSYSTEM).await?;
+            let up = measure::up(&mut channel).await.map_err(broken)?;
+            // Last: what is still on its way of it would hold up what comes behind.
+            let mut channel = self.handle.subsystem(MEASURE_SUBSYSTEM).await?;
+            let down = measure::down(&mut channel).await.map_err(broken)?;
+            Ok(Measured { round_trip, down, up })
+        };
+        match rt::timeout(MEASURE_LIMIT, work).await {
+            Some(done) => done.map_err(failed),
+            None => Err(failed(format!("it took longer than {} s", MEASURE_LIMIT.as_secs()))),
+        }
     }
 
     /// What the bastion tells this laptop; closed when the link is dead.

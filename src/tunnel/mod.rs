@@ -6,6 +6,7 @@
 pub(crate) mod eice;
 pub(crate) mod gate;
 mod link;
+pub(crate) mod measure;
 mod pace;
 pub mod ssh;
 pub(crate) mod ssm;

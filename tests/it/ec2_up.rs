@@ -8,9 +8,9 @@ use crate::support::{Remote, Service, get, until};
 fn requests_come_through_session_manager_and_nothing_is_left() {
     let Some(remote) = Remote::start(&[]) else { return };
     let service = Service::saying("the laptop's");
-    let workshop = remote.workshop("alice", "", &[("api", service.port)]);
+    let workshop = remote.workshop("carol", "", &[("api", service.port)]);
     let mut up = remote.up(&workshop, &["api"]);
-    assert_eq!(get(remote.edge(), "alice:api", "/").text(), "the laptop's");
+    assert_eq!(get(remote.edge(), "carol:api", "/").text(), "the laptop's");
     let said = up.said();
     assert!(
         said.contains(&format!("ssm: Session Manager, {} in eu-west-1", remote.id)),
@@ -22,14 +22,14 @@ fn requests_come_through_session_manager_and_nothing_is_left() {
     assert_eq!(remote.count("ec2-instance-connect:SendSSHPublicKey"), 1);
     let status = remote.run(&workshop, &["status"]);
     assert!(
-        status.out.contains("alice:api") && status.out.contains("Session Manager"),
+        status.out.contains("carol:api") && status.out.contains("Session Manager"),
         "{status:?}"
     );
 
     up.signal(Signal::INT);
     assert_eq!(up.wait().code(), Some(130), "{}", up.said());
     assert_eq!(remote.ssm.open_sessions().len(), 0);
-    assert!(remote.bastion.session("alice:api").is_none(), "the tag was not given back");
+    assert!(remote.bastion.session("carol:api").is_none(), "the tag was not given back");
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn tcp_for_who_is_in_the_vpn() {
         remote.bastion.ssh.ip(),
         remote.bastion.ssh.port()
     );
-    let workshop = remote.workshop("alice", &tunnel, &[("api", service.port)]);
+    let workshop = remote.workshop("carol", &tunnel, &[("api", service.port)]);
     let mut up = remote.up(&workshop, &["api"]);
-    assert_eq!(get(remote.edge(), "alice:api", "/").text(), "by tcp");
+    assert_eq!(get(remote.edge(), "carol:api", "/").text(), "by tcp");
     assert_eq!(remote.count("ssm:StartSession"), 0);
     assert_eq!(remote.run(&workshop, &["down"]).code(), 0);
     assert_eq!(up.wait().code(), Some(0), "{}", up.said());
@@ -53,7 +53,7 @@ fn tcp_for_who_is_in_the_vpn() {
 fn what_a_killed_up_left_is_ended_by_a_later_run() {
     let Some(remote) = Remote::start(&[]) else { return };
     let service = Service::saying("yes");
-    let workshop = remote.workshop("alice", "", &[("api", service.port)]);
+    let workshop = remote.workshop("carol", "", &[("api", service.port)]);
     for verb in ["status", "down", "up"] {
         let mut up = remote.up(&workshop, &["api"]);
         let left = remote.ssm.open_sessions();
@@ -78,4 +78,77 @@ fn what_a_killed_up_left_is_ended_by_a_later_run() {
         }
         assert_eq!(remote.ssm.open_sessions().len(), 0, "after {verb}");
     }
+}
+
+#[test]
+fn another_way_is_taken_when_the_first_does_not_lead_there() {
+    let Some(remote) = Remote::start(&[]) else { return };
+    let Some(()) = remote.endpoint() else { return };
+    remote.world.agent(&remote.id, "ConnectionLost");
+    let service = Service::saying("by the endpoint");
+    let workshop = remote.workshop("carol", "", &[("api", service.port)]);
+    let mut up = remote.up(&workshop, &["api"]);
+    assert_eq!(get(remote.edge(), "carol:api", "/").text(), "by the endpoint");
+    let said = up.said();
+    for part in [
+        "ssm: the agent of the bastion",
+        "TargetNotConnected",
+        "is reached by eice instead",
+        "eice: EC2 Instance Connect Endpoint",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+    }
+    up.signal(Signal::INT);
+    assert_eq!(up.wait().code(), Some(130));
+}
+
+#[test]
+fn doctor_measures_every_way() {
+    let Some(remote) = Remote::start(&[]) else { return };
+    let workshop = remote.workshop("carol", "", &[("api", 9)]);
+    let done = remote.run(&workshop, &["doctor", "--transport", "--json"]);
+    let object: serde_json::Value = serde_json::from_str(&done.out).unwrap_or_else(|why| panic!("{why}: {done:?}"));
+    let line = |name: &str| {
+        let all = object["checks"].as_array().unwrap();
+        all.iter()
+            .find(|check| check["name"] == name)
+            .unwrap_or_else(|| panic!("{object:#}"))
+            .clone()
+    };
+    let ssm = line("ssm");
+    assert_eq!(ssm["grade"], "ok", "{ssm}");
+    let what = ssm["what"].as_str().unwrap();
+    assert!(
+        what.contains("connected in") && what.contains("round trip") && what.contains("MB/s down"),
+        "{what}"
+    );
+    let eice = line("eice");
+    assert_eq!(eice["grade"], "warn", "{eice}");
+    assert!(
+        eice["what"].as_str().unwrap().contains("no EC2 Instance Connect Endpoint"),
+        "{eice}"
+    );
+    assert_eq!(remote.ssm.open_sessions().len(), 0);
+}
+
+#[test]
+fn bastion_status_lists_who_is_there() {
+    let Some(remote) = Remote::start(&[]) else { return };
+    let service = Service::saying("yes");
+    let workshop = remote.workshop("carol", "", &[("api", service.port)]);
+    let _up = remote.up(&workshop, &["api"]);
+    let status = remote.run(&workshop, &["bastion", "status"]);
+    assert_eq!(status.code(), 0, "{status:?}");
+    assert!(status.out.contains("carol:api: 1 lanes from"), "{}", status.out);
+    remote.world.agent(&remote.id, "ConnectionLost");
+    let status = remote.run(&workshop, &["bastion", "status", "--json"]);
+    let object: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert!(object["sessions"].is_null(), "{object:#}");
+    assert!(
+        object["sessions_unknown"]
+            .as_str()
+            .unwrap()
+            .contains("is not connected to Systems Manager"),
+        "{object:#}"
+    );
 }

@@ -28,6 +28,7 @@ mod devservers;
 mod directory;
 mod doors;
 mod down;
+mod ec2_cuts;
 mod ec2_trouble;
 mod ec2_up;
 mod eic;

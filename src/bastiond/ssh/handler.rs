@@ -16,8 +16,9 @@ use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Access;
 use crate::bastiond::state::{Daemon, Refused};
 use crate::name::{Service, Tag};
-use crate::protocol::{self, CONTROL_SUBSYSTEM, Claim, REQUESTS_SUBSYSTEM};
+use crate::protocol::{self, CONTROL_SUBSYSTEM, Claim, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM};
 use crate::rt;
+use crate::tunnel::measure;
 use crate::tunnel::ssh::channel::ChannelIo;
 
 /// Session channels of one connection. A laptop needs two.
@@ -249,7 +250,7 @@ impl server::Handler for Handler {
     }
 
     async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), russh::Error> {
-        if name != REQUESTS_SUBSYSTEM && name != CONTROL_SUBSYSTEM {
+        if ![REQUESTS_SUBSYSTEM, CONTROL_SUBSYSTEM, MEASURE_SUBSYSTEM].contains(&name) {
             return self.refuse(id, session, &format!("there is no subsystem {name:?} here"));
         }
         if let Some(refused) = self.stranger() {
@@ -261,6 +262,19 @@ impl server::Handler for Handler {
         let Some(channel) = self.channels.remove(&id) else {
             return session.channel_failure(id);
         };
+        if name == MEASURE_SUBSYSTEM {
+            let Some(place) = laptop::place(&self.controls) else {
+                return self.refuse(id, session, "this connection has as many channels as it may have");
+            };
+            session.channel_success(id)?;
+            let measuring = measure::serve(ChannelIo::new(channel));
+            rt::spawn(async move {
+                measuring.await;
+                drop(place);
+            })
+            .detach();
+            return Ok(());
+        }
         if name == CONTROL_SUBSYSTEM {
             let Some(place) = laptop::place(&self.controls) else {
                 return self.refuse(id, session, "this connection has as many control channels as it may have");

@@ -2,8 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
+
 use super::super::say::{self, Form};
+use super::sessions;
 use crate::aws::NO_CREDENTIALS;
+use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::provision::desired::{Facts, values};
@@ -14,15 +18,29 @@ use crate::provision::snippet::{self, Bastion, Language};
 use crate::provision::wanted::Wanted;
 use crate::provision::{command, settle, status};
 
-pub(super) async fn status(host: &Host, wanted: Wanted, profile: Option<String>, form: Form) -> Result<Exit> {
+pub(super) async fn status(host: &Host, config: Config, wanted: Wanted, profile: Option<String>, form: Form) -> Result<Exit> {
     if form == Form::Human {
         say::warn("looking ...\n");
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let status = status::of(host, &wanted, profile.as_deref(), now).await?;
+    let there = status.there();
+    if form == Form::Human {
+        say::out(&status.text());
+    }
+    let seen = match there {
+        true => sessions::seen(host, config, &wanted, profile.as_deref(), form).await,
+        false => Err("there is no bastion".to_owned()),
+    };
     match form {
-        Form::Json => say::object(&status.object()),
-        Form::Human => say::out(&status.text()),
+        Form::Json => {
+            let mut object = status.object();
+            object["sessions"] = json!(seen.as_ref().ok());
+            object["sessions_unknown"] = json!(seen.as_ref().err());
+            say::object(&object);
+        }
+        Form::Human if there => say::out(&sessions::text(&seen, now)),
+        Form::Human => {}
     }
     Ok(Exit::Fine)
 }

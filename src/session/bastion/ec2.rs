@@ -36,6 +36,13 @@ const TCP: Duration = Duration::from_secs(10);
 /// How long the look before anything starts may take; what takes longer is dealt with when the bastion is needed.
 const GLANCE: Duration = Duration::from_secs(10);
 
+/// The longest duration of an endpoint's connection, where a policy allows less than an hour, in seconds.
+const EICE_SECONDS: &str = "EPHEMWORK_EICE_SECONDS";
+
+/// The last part of its duration in which an endpoint's connection is replaced, as a fraction: five minutes of an hour, in which
+/// what is in flight on it can finish.
+const RENEWED: u32 = 12;
+
 /// How often a key is pushed for one connection. The second time is for a metadata service that shows a key late, and for a host key
 /// that was published anew.
 const ATTEMPTS: u32 = 3;
@@ -88,6 +95,11 @@ impl From<Error> for Missed {
             // Who has no credentials has none for the next way either.
             Exit::Unreachable | Exit::Config => Missed::This(error),
             Exit::Credentials if error.what.contains("no right to") => Missed::This(error),
+            // AWS's own mistakes pass; who is up already tries again.
+            Exit::Bug => Missed::This(Error {
+                exit: Exit::Unreachable,
+                ..error
+            }),
             _ => Missed::All(error),
         }
     }
@@ -131,6 +143,21 @@ impl Ec2 {
 
     /// Connects by the first way that leads there.
     pub(super) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<Reached> {
+        match self.reach(records, say).await {
+            // A laptop that is offline cannot renew credentials either; that passes.
+            Err(error) if error.exit == Exit::Credentials && self.worked_before() && !lasting(&error) => Err(Error {
+                exit: Exit::Unreachable,
+                ..error
+            }),
+            reached => reached,
+        }
+    }
+
+    fn worked_before(&self) -> bool {
+        self.0.good.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    async fn reach(&self, records: &Records, say: Say<'_>) -> Result<Reached> {
         let account = told(say, "asking for AWS credentials", self.account()).await?;
         let look = find::bastions(&account.aws, &account.names, SystemTime::now());
         let targets = told(say, "looking for the bastion", look).await?;
@@ -409,7 +436,26 @@ impl Ec2 {
         }
     }
 
+    /// How long an endpoint is asked to keep a connection.
+    fn longest(&self) -> Result<Duration> {
+        let Some(text) = self.0.host.variable(EICE_SECONDS) else {
+            return Ok(eice::LONGEST);
+        };
+        let asked = text.parse().ok().map(Duration::from_secs);
+        asked
+            .filter(|asked| (Duration::from_secs(1)..=eice::LONGEST).contains(asked))
+            .ok_or_else(|| {
+                let what = format!(
+                    "{EICE_SECONDS} is {text:?}, not a number of seconds from 1 to {}",
+                    eice::LONGEST.as_secs()
+                );
+                Error::new(Exit::Config, what)
+                    .hint("leave it out, unless a policy's ec2-instance-connect:maxTunnelDuration allows less")
+            })
+    }
+
     async fn open_eice(&self, account: &Account, target: &Target) -> Result<Opened, Missed> {
+        let longest = self.longest()?;
         let (endpoint, name) = find::endpoint(&account.aws, target).await?;
         let Some(address) = &target.address else {
             let error = Error::new(
@@ -422,14 +468,14 @@ impl Ec2 {
             ("instanceConnectEndpointId", endpoint.clone()),
             ("remotePort", "22".to_owned()),
             ("privateIpAddress", address.clone()),
-            ("maxTunnelDuration", eice::LONGEST.as_secs().to_string()),
+            ("maxTunnelDuration", longest.as_secs().to_string()),
         ];
         let base = format!("https://{name}/openTunnel");
         let url = account.aws.presigned(Service::Ec2InstanceConnect, &base, &query).await?;
         let opened = Instant::now();
         match EiceStream::open(&account.dialer, &url.replacen("https://", "wss://", 1)).await {
             Ok(stream) => Ok(Opened {
-                until: Some(opened + eice::LONGEST),
+                until: Some(opened + longest - longest / RENEWED),
                 name: Some(endpoint),
                 ..Opened::of(Stream::Eice(Box::new(stream)))
             }),
@@ -495,6 +541,13 @@ fn translated(kind: TransportKind, name: Option<&str>, target: &Target, error: E
         _ if error.hint.is_none() => error.hint("see what works: ephemwork doctor --transport"),
         _ => error,
     }
+}
+
+/// Whether trouble with credentials stays until a person does something.
+fn lasting(error: &Error) -> bool {
+    ["expired", "no SSO session", "no right to", "does not accept"]
+        .iter()
+        .any(|words| error.what.contains(words))
 }
 
 /// A failure on one line.

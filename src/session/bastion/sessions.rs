@@ -147,15 +147,15 @@ impl Sessions {
 impl Open {
     /// Ends it, bounded in time.
     pub(crate) async fn end(self) {
-        self.sessions.lock().open.remove(&self.started.reason);
         let Some(session) = &self.started.session else { return };
         match rt::timeout(TERMINATE, terminate(&self.aws, session)).await {
             Some(Ok(())) => {
+                self.sessions.lock().open.remove(&self.started.reason);
                 if let Err(why) = self.records.remove_session(&self.started.reason).await {
                     tracing::debug!("{why}");
                 }
             }
-            // The record stays for a later run.
+            // It is tried once more at the end, and by a later run.
             Some(Err(failure)) => tracing::warn!("session {session} is left at AWS for now: {failure}"),
             None => tracing::warn!(
                 "session {session} is left at AWS for now: no answer in {} s",

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::aws::{AwsWorld, REGION};
 use super::{Bastion, Process, Ssm, Workshop};
+use crate::aws_gateway::ask;
 
 /// What the project is called.
 pub(crate) const PROJECT: &str = "shop";
@@ -156,4 +157,19 @@ fn launch(world: &AwsWorld, staging: &Value) -> (String, String) {
     let text = |name: &str| made["Instances"][0][name].as_str().unwrap().to_owned();
     assert_eq!(staging["region"], REGION);
     (text("InstanceId"), text("PrivateIpAddress"))
+}
+
+impl Remote {
+    /// An EC2 Instance Connect Endpoint in the bastion's subnet, ready for use. None without boto3.
+    #[track_caller]
+    pub(crate) fn endpoint(&self) -> Option<()> {
+        super::need_module("boto3")?;
+        let make = json!({"SubnetId": self.staging["subnets"][0]});
+        ask(&self.world, "ec2", "CreateInstanceConnectEndpoint", &make).unwrap();
+        super::until("the endpoint to be ready", || {
+            let all = ask(&self.world, "ec2", "DescribeInstanceConnectEndpoints", &json!({})).unwrap();
+            (all["InstanceConnectEndpoints"][0]["State"] == "create-complete").then_some(())
+        });
+        Some(())
+    }
 }
