@@ -37,6 +37,10 @@ pub const EVENT_PATH: &str = "/v1/event";
 /// The largest event, in bytes: two names and a host's name are under 1 KiB.
 pub const MAX_EVENT: usize = 16 * 1024;
 
+/// The most lanes of one session, so that lane numbers are `0..MAX_LANES`: twice what a laptop keeps, for the moments in which each is
+/// being replaced by another.
+pub const MAX_LANES: u32 = 8;
+
 /// Why the laptop has no answer of the service. The edge turns it into its own 502 or 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
@@ -126,6 +130,13 @@ pub struct Release {
 pub struct Released {
     /// Whether there was a session to release.
     pub released: bool,
+}
+
+/// The answer to `POST /v1/leave`, which has no body: this connection gets no new requests, and those in flight go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// Requests in flight on it.
+    pub in_flight: u64,
 }
 
 /// `POST /v1/users/release`: free a user name, with all that is done under it. Answers 200 [`Released`]; freeing what nobody has is
@@ -221,6 +232,24 @@ pub struct LaneView {
     pub bytes_in: u64,
     /// Bytes of bodies from the laptop.
     pub bytes_out: u64,
+    /// Which of the session's lanes it is.
+    #[serde(default)]
+    pub number: u32,
+    /// Requests in flight on it, of all its sessions.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Bytes that these are expected to move still.
+    #[serde(default)]
+    pub outstanding: u64,
+    /// Bytes a second to the laptop over the last seconds, of heads and bodies of all its sessions. 0 for `openssh`.
+    #[serde(default)]
+    pub in_per_second: u64,
+    /// Likewise from the laptop.
+    #[serde(default)]
+    pub out_per_second: u64,
+    /// The last round trip that was measured, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
 }
 
 /// What the bastion tells a laptop, at [`EVENT_PATH`].

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::StagingUrl;
 use crate::bastiond::state::Daemon;
 use crate::name::{Service, Tag, User};
-use crate::protocol::{Claim, Release, ReleaseUser};
+use crate::protocol::{Claim, Left, Release, ReleaseUser};
 use crate::rt;
 
 /// The longest body of a call, in bytes: a claim with the longest names is under 2 KiB.
@@ -48,6 +49,7 @@ enum Call {
     Sessions { all: bool },
     Claim,
     Release,
+    Leave,
     Metrics,
     Staging,
     Users,
@@ -82,12 +84,13 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
         "/metrics" => (Method::GET, Call::Metrics),
         "/v1/claim" => (Method::POST, Call::Claim),
         "/v1/release" => (Method::POST, Call::Release),
+        "/v1/leave" => (Method::POST, Call::Leave),
         "/v1/staging" => (Method::POST, Call::Staging),
         "/v1/users" => (Method::GET, Call::Users),
         "/v1/users/release" => (Method::POST, Call::ReleaseUser),
         _ => {
             return Err(Refused::new(404, format!("there is nothing at {path:?}"))
-                .hint("GET /v1/health, /v1/version, /v1/sessions, /v1/users, /metrics; POST /v1/claim, /v1/release, /v1/users/release, /v1/staging"));
+                .hint("GET /v1/health, /v1/version, /v1/sessions, /v1/users, /metrics; POST /v1/claim, /v1/release, /v1/users/release, /v1/leave, /v1/staging"));
         }
     };
     if *method == wanted {
@@ -137,6 +140,11 @@ where
             let released = daemon.release(&tag, release.token.as_deref(), by).await?;
             Ok(json(StatusCode::OK, &released))
         }
+        (Call::Leave, Caller::Lane(lane)) => {
+            daemon.leave(&lane);
+            let in_flight = lane.streams.load(Ordering::Relaxed) as u64;
+            Ok(json(StatusCode::OK, &Left { in_flight }))
+        }
         (Call::Metrics, Caller::Admin) => Ok(metrics(daemon)),
         (Call::Staging, Caller::Admin) if daemon.settings.local => {
             let staging: Staging = read(body).await?;
@@ -151,7 +159,7 @@ where
         (Call::Staging, Caller::Admin) => {
             Err(Refused::new(403, "only a daemon of local mode has a staging_url").hint("start it with --local"))
         }
-        (Call::Claim, Caller::Admin) => {
+        (Call::Claim | Call::Leave, Caller::Admin) => {
             Err(Refused::new(403, "this call belongs to an SSH connection").hint("make it over the control channel of a laptop"))
         }
         (Call::Metrics | Call::Staging, Caller::Lane(_)) => {
@@ -254,6 +262,7 @@ mod tests {
         );
         check(Method::POST, "/v1/claim", None, Ok(Call::Claim));
         check(Method::POST, "/v1/release", None, Ok(Call::Release));
+        check(Method::POST, "/v1/leave", None, Ok(Call::Leave));
         check(Method::POST, "/v1/staging", None, Ok(Call::Staging));
         check(Method::GET, "/metrics", None, Ok(Call::Metrics));
         check(Method::GET, "/v1/users", None, Ok(Call::Users));

@@ -13,6 +13,7 @@ use crate::bastiond::ssh::{Forwards, Requests};
 use crate::name::User;
 use crate::protocol::Event;
 use crate::rt;
+use crate::tunnel::traffic::Traffic;
 use crate::tunnel::window::MAX_STREAMS;
 
 /// Events kept for a laptop that does not read them; one that lets so many wait is not alive.
@@ -52,7 +53,7 @@ pub(crate) struct Lane {
     pub client: String,
     /// Connected since, seconds since the epoch.
     pub since: u64,
-    /// Bytes that requests in flight are expected to move.
+    /// Bytes that requests in flight are expected to move still.
     pub outstanding: AtomicU64,
     /// Requests in flight.
     pub streams: AtomicUsize,
@@ -60,11 +61,59 @@ pub(crate) struct Lane {
     pub bytes_out: AtomicU64,
     pub carrier: Carrier,
     permits: Arc<Semaphore>,
+    /// It took no request although it seemed to live.
+    failed: AtomicBool,
     /// What the laptop is to be told.
     events: Mutex<VecDeque<Event>>,
     /// Somebody is passing events on.
     telling: AtomicBool,
     end: Sender<String>,
+}
+
+/// What one body is expected to move still, in bytes. (pure)
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    left: u64,
+    /// So much of a body of unknown length came by.
+    moved: Option<u64>,
+}
+
+/// A body of unknown length is expected to be small until this much of it came, in bytes.
+const SMALL: u64 = 64 * 1024;
+
+/// And then to have this much to come, in bytes: enough that other requests take another lane.
+const GUESS: u64 = 1024 * 1024;
+
+impl Expected {
+    /// Of a body of this length, and what it adds to a lane.
+    pub(crate) fn of(length: Option<u64>) -> Expected {
+        Expected {
+            left: length.unwrap_or(0),
+            moved: length.is_none().then_some(0),
+        }
+    }
+
+    /// What is expected still.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// So much of it came by. Gives what the lane's sum becomes more and less by.
+    pub(crate) fn moved(&mut self, count: u64) -> (u64, u64) {
+        match &mut self.moved {
+            None => {
+                let less = self.left.min(count);
+                self.left -= less;
+                (0, less)
+            }
+            Some(moved) => {
+                *moved = moved.saturating_add(count);
+                let more = if self.left == 0 && *moved >= SMALL { GUESS } else { 0 };
+                self.left += more;
+                (more, 0)
+            }
+        }
+    }
 }
 
 /// Who a lane belongs to.
@@ -98,9 +147,38 @@ impl Lane {
             bytes_out: AtomicU64::new(0),
             carrier,
             permits: Arc::new(Semaphore::new(permits)),
+            failed: AtomicBool::new(false),
             events: Mutex::default(),
             telling: AtomicBool::new(false),
             end,
+        }
+    }
+
+    /// Lanes are chosen by this, the least first: one that works, has room, and has the fewest bytes outstanding.
+    pub(crate) fn burden(&self) -> (bool, bool, u64) {
+        let full = self.kind == LaneKind::Laptop && self.streams.load(Ordering::Relaxed) >= MAX_STREAMS as usize;
+        (
+            self.failed.load(Ordering::Relaxed),
+            full,
+            self.outstanding.load(Ordering::Relaxed),
+        )
+    }
+
+    /// It did not take a request: it is chosen no more while there is another.
+    pub(crate) fn failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is one of those.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// What goes through it, where that is counted.
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        match &self.carrier {
+            Carrier::Laptop(requests) => requests.traffic(),
+            Carrier::OpenSsh(_) => None,
         }
     }
 
@@ -164,5 +242,30 @@ async fn tell(lane: Arc<Lane>) {
         if lane.events().is_empty() || lane.telling.swap(true, Ordering::AcqRel) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_bodies_are_expected_to_move() {
+        let check = |length, moves: &[u64], left| {
+            let mut expected = Expected::of(length);
+            let mut sum = expected.left();
+            for &count in moves {
+                let (more, less) = expected.moved(count);
+                sum = sum + more - less;
+            }
+            assert_eq!((expected.left(), sum), (left, left), "{length:?} {moves:?}");
+        };
+        check(Some(0), &[], 0);
+        check(Some(100), &[40, 40], 20);
+        // A body that is longer than it said.
+        check(Some(100), &[90, 90, 90], 0);
+        check(None, &[SMALL - 1], 0);
+        check(None, &[SMALL - 1, 1, 5 * GUESS], GUESS);
+        check(None, &[u64::MAX, u64::MAX], GUESS);
     }
 }

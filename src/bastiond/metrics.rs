@@ -6,10 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::name::Tag;
+use crate::protocol::LaneView;
 
 /// The most tags with series of their own; further tags share the label `other`. Each costs six lines of the page, and a
 /// Prometheus server pays for every label value it has ever seen.
 pub(crate) const MAX_TAG_SERIES: usize = 1000;
+
+/// The most lanes with series of their own, for the same reason; each costs four lines. A lane's labels are a tag and a lane number,
+/// which return, and never an address or the number of a connection, which do not.
+pub(crate) const MAX_LANE_SERIES: usize = 1000;
+
+/// A lane under the first tag that it carries.
+pub(crate) struct LaneSeries {
+    pub tag: Tag,
+    pub view: LaneView,
+}
 
 /// Upper ends of the latency histogram, in microseconds, and as Prometheus prints them in seconds.
 const LATENCY: [(u64, &str); 12] = [
@@ -138,7 +149,7 @@ impl Metrics {
     }
 
     /// The page in Prometheus's text format, version 0.0.4.
-    pub(crate) fn page(&self, live: usize, leased: usize) -> String {
+    pub(crate) fn page(&self, live: usize, leased: usize, lanes: &[LaneSeries]) -> String {
         let mut page = Page(String::with_capacity(4096));
         let now = |value: &AtomicU64| value.load(Relaxed);
         page.head("sessions", "gauge", "Sessions by state.");
@@ -222,6 +233,7 @@ impl Metrics {
             us % 1_000_000
         ));
         page.sample("request_duration_seconds_count", "", count);
+        page.lanes(lanes);
         page.0
     }
 }
@@ -246,6 +258,40 @@ impl Page {
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, "counter", help);
         self.sample(name, "", value);
+    }
+
+    fn lanes(&mut self, lanes: &[LaneSeries]) {
+        self.head(
+            "lane_bytes_per_second",
+            "gauge",
+            "Bytes a second through a lane over the last seconds, heads and bodies.",
+        );
+        for LaneSeries { tag, view } in lanes {
+            for (direction, rate) in [("in", view.in_per_second), ("out", view.out_per_second)] {
+                let labels = format!("{{tag=\"{tag}\",lane=\"{}\",direction=\"{direction}\"}}", view.number);
+                self.sample("lane_bytes_per_second", &labels, rate);
+            }
+        }
+        self.head(
+            "lane_outstanding_bytes",
+            "gauge",
+            "Bytes that the requests on a lane are expected to move still.",
+        );
+        for LaneSeries { tag, view } in lanes {
+            let labels = format!("{{tag=\"{tag}\",lane=\"{}\"}}", view.number);
+            self.sample("lane_outstanding_bytes", &labels, view.outstanding);
+        }
+        self.head("lane_round_trip_seconds", "gauge", "The last round trip measured on a lane.");
+        for LaneSeries { tag, view } in lanes {
+            if let Some(us) = view.round_trip_us {
+                self.0.push_str(&format!(
+                    "ephemwork_lane_round_trip_seconds{{tag=\"{tag}\",lane=\"{}\"}} {}.{:06}\n",
+                    view.number,
+                    us / 1_000_000,
+                    us % 1_000_000
+                ));
+            }
+        }
     }
 
     /// A tag's alphabet needs no escaping in a label.
@@ -283,7 +329,7 @@ mod tests {
         metrics.answered(Some(&again), 299);
         metrics.finished(Duration::from_millis(3));
         assert_eq!((api.requests.load(Relaxed), again.requests.load(Relaxed)), (2, 1));
-        let page = metrics.page(1, 2);
+        let page = metrics.page(1, 2, &[]);
         let check = |line: &str, expected: bool| assert_eq!(page.lines().any(|found| found == line), expected, "{line}\n{page}");
         check("ephemwork_sessions{state=\"live\"} 1", true);
         check("ephemwork_sessions{state=\"leased\"} 2", true);
@@ -311,7 +357,7 @@ mod tests {
             let counters = metrics.counters(&tag(&format!("alice:s{number}")));
             metrics.answered(Some(&counters), 500);
         }
-        let page = metrics.page(0, 0);
+        let page = metrics.page(0, 0, &[]);
         assert_eq!(page.matches("tag=\"alice:").count(), MAX_TAG_SERIES);
         assert!(page.contains("ephemwork_requests_total{tag=\"other\",status=\"5xx\"} 5\n"));
     }

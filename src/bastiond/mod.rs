@@ -159,12 +159,13 @@ async fn serve(host: &Host, flags: &Flags, settings: Settings) -> Result<Exit> {
         open.metrics
             .map(|listener| rt::spawn(admin::serve(Door::Metrics(listener), daemon.clone()))),
     );
-    for upkeep in [Upkeep::Leases, Upkeep::LastSeen] {
+    for upkeep in [Upkeep::Leases, Upkeep::LastSeen, Upkeep::Rates] {
         let daemon = daemon.clone();
         parts.push(rt::spawn(async move {
             match upkeep {
                 Upkeep::Leases => daemon.end_leases().await,
                 Upkeep::LastSeen => daemon.keep_last_seen().await,
+                Upkeep::Rates => daemon.keep_rates().await,
             }
         }));
     }
@@ -187,6 +188,7 @@ async fn serve(host: &Host, flags: &Flags, settings: Settings) -> Result<Exit> {
 enum Upkeep {
     Leases,
     LastSeen,
+    Rates,
 }
 
 /// Takes the directory, reads what is kept in it, and binds every socket.

@@ -7,15 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::name::{Tag, User};
+use crate::protocol::MAX_LANES;
 
 /// The most sessions one user can hold. A developer with more services than this has a script that claims in a loop.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 64;
 
 /// The most sessions of one daemon: with [`MAX_SESSIONS_PER_USER`] it keeps tables and the metrics page within a few megabytes.
 pub(crate) const MAX_SESSIONS: usize = 10_000;
-
-/// The most lanes of one session, so that lane numbers are `0..MAX_LANES`. Parallel connections beyond this win nothing on any link.
-pub(crate) const MAX_LANES: u32 = 8;
 
 /// The longest host name or version that is kept, in bytes: a DNS name's limit (RFC 1035, section 2.3.4).
 pub(crate) const MAX_TEXT: usize = 255;

@@ -76,7 +76,7 @@ pub(crate) async fn serve(listener: SshListener, key: HostKey, daemon: Arc<Daemo
         window_size: common::WINDOW,
         maximum_packet_size: common::PACKET,
         channel_buffer_size: common::CHANNEL_QUEUE,
-        preferred: common::preferred(),
+        preferred: common::preferred(common::Compression::Offered),
         max_auth_attempts: MAX_TRIES,
         inactivity_timeout: None,
         keepalive_interval: Some(common::KEEPALIVE),

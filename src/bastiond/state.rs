@@ -151,7 +151,7 @@ impl Daemon {
         let Some(way) = table.routes.get(tag) else {
             return Route::Unknown;
         };
-        match way.lanes.iter().min_by_key(|lane| lane.outstanding.load(Ordering::Relaxed)) {
+        match way.lanes.iter().min_by_key(|lane| lane.burden()) {
             Some(lane) => Route::Lane(lane.clone(), way.counters.clone()),
             None => {
                 let left = way.lease_until.unwrap_or(0).saturating_sub(self.now());
@@ -226,6 +226,18 @@ impl Daemon {
         self.table().lanes.insert(lane.id, lane);
         self.metrics.lanes.fetch_add(1, Ordering::Relaxed);
         self.metrics.lanes_total.fetch_add(1, Ordering::Relaxed);
+        lock(&self.changed).tell();
+    }
+
+    /// An SSH connection takes no new requests: sessions that had only it are leased from now on.
+    pub(crate) fn leave(&self, lane: &Lane) {
+        let now = self.now();
+        let lease_until = now.saturating_add(self.tunables().lease.as_secs());
+        let mut table = self.table();
+        for tag in table.registry.lane_down(lane.id, now, lease_until) {
+            table.refresh(&tag, &self.metrics);
+        }
+        drop(table);
         lock(&self.changed).tell();
     }
 

@@ -61,10 +61,9 @@ pub enum Transports {
 }
 
 /// `tunnel.lanes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lanes {
     /// `"auto"`: one, and more while requests wait for each other.
-    #[default]
     Auto,
     /// So many.
     Fixed(u32),
@@ -95,8 +94,8 @@ pub struct WayConfig {
     pub document: String,
     /// `payload_bytes`.
     pub payload_bytes: usize,
-    /// `lanes`.
-    pub lanes: Lanes,
+    /// `lanes`, where it is given.
+    pub lanes: Option<Lanes>,
     /// `host_key`.
     pub host_key: HostKey,
 }
@@ -109,7 +108,7 @@ impl Default for WayConfig {
             port: DEFAULT_PORT,
             document: DEFAULT_DOCUMENT.to_owned(),
             payload_bytes: DEFAULT_PAYLOAD_BYTES,
-            lanes: Lanes::default(),
+            lanes: None,
             host_key: HostKey::default(),
         }
     }
@@ -152,7 +151,7 @@ impl Reader<'_> {
                     way.payload_bytes = usize::try_from(bytes).unwrap_or(DEFAULT_PAYLOAD_BYTES);
                 }
             }
-            "lanes" => way.lanes = self.lanes(name, place, value),
+            "lanes" => way.lanes = Some(self.lanes(name, place, value)),
             "host_key" => {
                 if let Some(key) = self.host_key(name, place, value) {
                     way.host_key = key;

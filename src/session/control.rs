@@ -39,6 +39,31 @@ pub(crate) struct Status {
     /// Seconds since the Unix epoch.
     pub(crate) since: u64,
     pub(crate) services: Vec<ServiceStatus>,
+    /// Its connections to the bastion.
+    #[serde(default)]
+    pub(crate) lanes: Vec<LaneStatus>,
+}
+
+/// One connection to the bastion, as the laptop sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LaneStatus {
+    /// Which of the sessions' lanes it is.
+    pub(crate) number: u32,
+    /// `connecting`, `up`, `ending` (it is being replaced), `draining` (its bastion stops), `leaving` (it answers what it has).
+    pub(crate) state: String,
+    /// The transport, in words.
+    pub(crate) through: Option<String>,
+    /// Connected since, seconds since the Unix epoch.
+    pub(crate) since: Option<u64>,
+    /// Bytes from the bastion: heads and bodies.
+    pub(crate) bytes_in: u64,
+    /// Bytes to the bastion.
+    pub(crate) bytes_out: u64,
+    /// Bytes a second over the last seconds.
+    pub(crate) in_per_second: u64,
+    pub(crate) out_per_second: u64,
+    /// The last round trip that was measured, in microseconds.
+    pub(crate) round_trip_us: Option<u64>,
 }
 
 /// One of its services.

@@ -1,7 +1,7 @@
 //! One connection to the bastion while it lives: claims and releases in their order, and what the bastion says.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use smol::channel::{Receiver, Sender};
 
@@ -10,13 +10,14 @@ use super::happened::Teller;
 use super::machine::{Event, Index};
 use super::note::Note;
 use super::records::Records;
-use super::serve::{self, Upstream, Upstreams};
+use super::serve::{self, Leave, Upstream, Upstreams};
 use super::{Said, Show};
 use crate::error::Result;
 use crate::name::{Service, Tag};
 use crate::protocol::{self, Claim, Release};
 use crate::rt;
 use crate::tunnel::Link;
+use crate::tunnel::traffic::{SAMPLE_EVERY, Traffic};
 
 /// How long a release may take: a developer who pressed Ctrl-C waits for it, and the lease cleans up anyway.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -41,6 +42,8 @@ pub(super) struct Way {
 pub(super) enum Ask {
     Claim(Index, Takeover),
     Release(Index),
+    /// Take no new requests, answer those in flight, and close.
+    Leave,
     Close,
 }
 
@@ -55,12 +58,23 @@ pub(crate) enum Takeover {
 pub(super) struct Lane {
     asks: Sender<Ask>,
     task: rt::Task<()>,
+    standing: Arc<OnceLock<Standing>>,
+}
+
+/// What is known of a lane once it stands.
+pub(super) struct Standing {
+    pub(super) through: Option<String>,
+    /// Seconds since the Unix epoch.
+    pub(super) since: u64,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 impl Lane {
     /// Connects; the loop hears of everything that happens to it.
-    pub(super) fn open(way: Arc<Way>, number: u64, teller: Teller) -> Lane {
+    pub(super) fn open(way: Arc<Way>, number: u64, lane: u32, teller: Teller) -> Lane {
         let (asks, asked) = smol::channel::bounded(ASKS);
+        let standing = Arc::new(OnceLock::new());
+        let stands = Arc::clone(&standing);
         let task = rt::spawn(async move {
             let say = |text| (way.show)(Said::Note(Note::Waits(text)));
             match way.bastion.connect(&way.records, &say).await {
@@ -72,24 +86,45 @@ impl Lane {
                     until,
                     rest,
                 }) => {
+                    let traffic = requests.channel.traffic();
+                    let standing = Standing {
+                        through: place.through.clone(),
+                        since: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+                        traffic: Arc::clone(&traffic),
+                    };
+                    // It connects once.
+                    stands.set(standing).unwrap_or_default();
                     *way.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
-                    let served = rt::spawn(serve::run(requests, way.upstreams.clone()));
+                    let leave = Arc::new(Leave::default());
+                    let (upstreams, leaves) = (way.upstreams.clone(), Arc::clone(&leave));
+                    let served = rt::spawn(async move { serve::run_until(requests, upstreams, &leaves).await });
                     teller.tell(Event::Connected(number)).await;
                     let course = Course {
                         way: &way,
                         number,
+                        lane,
                         bastion: &host_key,
                         teller: &teller,
                         until,
+                        leave: &leave,
                     };
-                    course.run(link, asked).await;
-                    drop(served);
+                    smol::future::or(course.run(link, asked, served), sample(&traffic)).await;
                     rest.end().await;
                 }
                 Err(error) => teller.tell(Event::ConnectFailed(number, error)).await,
             }
         });
-        Lane { asks, task }
+        Lane { asks, task, standing }
+    }
+
+    /// `None` while it is being connected.
+    pub(super) fn standing(&self) -> Option<&Standing> {
+        self.standing.get()
+    }
+
+    /// Whether nothing of it is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     pub(super) fn ask(&self, ask: Ask) {
@@ -97,21 +132,31 @@ impl Lane {
         self.asks.try_send(ask).ok();
     }
 
-    /// Says goodbye; bounded in time by the link.
-    pub(super) async fn close(self) {
-        self.ask(Ask::Close);
+    /// Waits until it is closed, as it was asked to; bounded in time by the link.
+    pub(super) async fn closed(self) {
         self.task.await;
+    }
+}
+
+/// Keeps a lane's rates, for ever.
+async fn sample(traffic: &Traffic) {
+    loop {
+        traffic.sample(rt::Instant::now());
+        rt::sleep(SAMPLE_EVERY).await;
     }
 }
 
 struct Course<'a> {
     way: &'a Way,
     number: u64,
+    /// Its number among the lanes of its sessions.
+    lane: u32,
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
     teller: &'a Teller,
     /// When another connection must take its place.
     until: Option<rt::Instant>,
+    leave: &'a Leave,
 }
 
 enum Turn {
@@ -120,11 +165,14 @@ enum Turn {
     Over(String),
     /// Its time is over soon.
     Due,
+    /// It was asked to leave, and everything is answered.
+    Left,
 }
 
 impl Course<'_> {
-    async fn run(&self, link: Link, asked: Receiver<Ask>) {
+    async fn run(&self, link: Link, asked: Receiver<Ask>, mut served: rt::Task<()>) {
         let events = link.events();
+        let mut leaving = false;
         let mut until = self.until;
         loop {
             let ask = async { Turn::Ask(asked.recv().await.unwrap_or(Ask::Close)) };
@@ -143,20 +191,42 @@ impl Course<'_> {
                 }
                 Turn::Due
             };
-            match smol::future::or(smol::future::or(over, due), smol::future::or(said, ask)).await {
+            let left = async {
+                if !leaving {
+                    std::future::pending::<()>().await;
+                }
+                (&mut served).await;
+                Turn::Left
+            };
+            let told = smol::future::or(said, ask);
+            let ends = smol::future::or(smol::future::or(over, left), due);
+            match smol::future::or(ends, told).await {
                 Turn::Ask(Ask::Claim(index, takeover)) => match self.claim(&link, index, takeover).await {
                     Ok(()) => self.teller.tell(Event::Claimed(self.number, index)).await,
                     Err(error) => self.teller.tell(Event::ClaimFailed(self.number, index, error)).await,
                 },
                 Turn::Ask(Ask::Release(index)) => {
                     self.release(&link, index).await;
-                    self.teller.tell(Event::Released(index)).await;
+                    self.teller.tell(Event::Released(self.number, index)).await;
+                }
+                Turn::Ask(Ask::Leave) => {
+                    // A bastion that does not know the call sends no more either, once its HTTP/2 is told to end.
+                    if let Err(why) = link.leave().await {
+                        tracing::debug!("a lane leaves unannounced: {why}");
+                    }
+                    self.leave.ask();
+                    leaving = true;
+                }
+                Turn::Left => {
+                    link.close().await;
+                    self.teller.tell(Event::Left(self.number)).await;
+                    break;
                 }
                 Turn::Ask(Ask::Close) => return link.close().await,
                 Turn::Said(event) => self.said(event).await,
                 Turn::Due => {
                     until = None;
-                    self.teller.tell(Event::Draining(self.number)).await;
+                    self.teller.tell(Event::Ending(self.number)).await;
                 }
                 Turn::Over(why) => {
                     self.teller.tell(Event::Lost(self.number, why)).await;
@@ -167,14 +237,14 @@ impl Course<'_> {
         // Nobody waits for the answer of a link that is over.
         while let Ok(ask) = asked.try_recv() {
             if let Ask::Release(index) = ask {
-                self.teller.tell(Event::Released(index)).await;
+                self.teller.tell(Event::Released(self.number, index)).await;
             }
         }
     }
 
     async fn claim(&self, link: &Link, index: Index, takeover: Takeover) -> Result<()> {
         let tag = &self.way.tags[index];
-        self.way.upstreams.set(&tag.service, self.way.routes[index].clone());
+        self.way.upstreams.offer(&tag.service, &self.way.routes[index]);
         let claim = Claim {
             protocol: protocol::VERSION,
             service: tag.service.to_string(),
@@ -182,7 +252,7 @@ impl Course<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             token: self.way.records.token(self.bastion, tag).await?,
             takeover: takeover == Takeover::Yes,
-            lane: 0,
+            lane: self.lane,
         };
         let claimed = link.claim(&claim).await.map_err(|error| self.way.bastion.hinted(error))?;
         self.way.records.set_token(self.bastion, tag, Some(claimed.token)).await

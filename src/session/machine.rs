@@ -5,14 +5,19 @@
 //! is left; when [`Action::End`] was said, every group was stopped or killed, every tag released or out of reach, and
 //! nothing is asked any more.
 
+#[cfg(test)]
+mod courses;
 mod event;
+#[cfg(test)]
+mod lanes;
 mod tunnel;
 #[cfg(test)]
 mod world;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub(crate) use event::{Action, Event, Index, Job, Moment, Outcome, Restart};
+pub(crate) use event::{Action, Event, Index, Job, Lanes, Moment, Outcome, Restart};
 
 use super::note::{Note, Stage, Status};
 use crate::error::{Error, Exit};
@@ -47,7 +52,8 @@ struct Work {
     job: Job,
     phase: Phase,
     group: Group,
-    claim: Claim,
+    /// The connections over which its tag is being given back.
+    releasing: BTreeSet<u64>,
     daemons: Daemons,
     /// Failures in a row.
     failures: u32,
@@ -93,28 +99,20 @@ enum Daemons {
     Ending,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Claim {
-    None,
-    Asked,
-    Held,
-    Releasing,
-}
-
 impl Work {
     /// Whether anything of it is still to end.
     fn left(&self) -> bool {
-        self.group != Group::None || self.claim != Claim::None || self.daemons != Daemons::None
+        self.group != Group::None || !self.releasing.is_empty() || self.daemons != Daemons::None
     }
 }
 
 impl Machine {
-    pub(crate) fn new(jobs: Vec<Job>, restart: Restart) -> Machine {
+    pub(crate) fn new(jobs: Vec<Job>, restart: Restart, lanes: Lanes) -> Machine {
         let work = |job| Work {
             job,
             phase: Phase::Waiting,
             group: Group::None,
-            claim: Claim::None,
+            releasing: BTreeSet::new(),
             daemons: Daemons::None,
             failures: 0,
             deadline: None,
@@ -122,7 +120,7 @@ impl Machine {
         Machine {
             restart,
             works: jobs.into_iter().map(work).collect(),
-            tunnel: tunnel::Tunnel::default(),
+            tunnel: tunnel::Tunnel::new(lanes),
             ready: false,
             ending: None,
             signalled: None,
@@ -156,13 +154,16 @@ impl Machine {
             Event::Terminate if self.ready => self.signal(Outcome::Fine, now),
             Event::Terminate => self.signal(Outcome::Interrupted, now),
             Event::Displaced(index, by) => self.displaced(index, by),
-            Event::Released(index) => self.released(index),
             Event::Connected(_)
             | Event::ConnectFailed(..)
             | Event::Claimed(..)
             | Event::ClaimFailed(..)
+            | Event::Released(..)
             | Event::Lost(..)
-            | Event::Draining(_) => self.tunnel_event(event, now, jitter),
+            | Event::Left(_)
+            | Event::Draining(_)
+            | Event::Ending(_)
+            | Event::Bulk(_) => self.tunnel_event(event, now, jitter),
             Event::Tick => {}
         }
         (0..self.works.len()).for_each(|index| self.due(index, now));
@@ -178,7 +179,7 @@ impl Machine {
             Phase::Backoff { until } if work.group == Group::None => Some(until),
             _ => None,
         });
-        works.chain(self.tunnel.deadline()).min()
+        works.chain(self.tunnel_deadline()).min()
     }
 
     /// Whether everything was claimed once.
@@ -193,7 +194,7 @@ impl Machine {
             _ if self.ending.is_some() => "stopping",
             Phase::Waiting | Phase::Preparing(_) => "preparing",
             Phase::Starting { .. } => "starting",
-            Phase::Healthy { .. } if work.claim == Claim::Held => "ready",
+            Phase::Healthy { .. } if self.tunnel.holds(index) => "ready",
             Phase::Healthy { .. } if self.ready => "reconnecting",
             Phase::Healthy { .. } => "connecting",
             Phase::Backoff { .. } => "restarting",
@@ -357,17 +358,10 @@ impl Machine {
         if let Phase::Starting { .. } = work.phase {
             self.actions.push(Action::Unwatch(index));
         }
-        work.phase = Phase::Ended;
-        let held = std::mem::replace(&mut work.claim, Claim::None);
-        if matches!(held, Claim::Asked | Claim::Held) {
-            if let (true, Some(link)) = (release, self.tunnel.link()) {
-                work.claim = Claim::Releasing;
-                self.actions.push(Action::Release(link, index));
-            }
-            self.actions.push(Action::Unroute(index));
-        } else if held == Claim::Releasing {
-            work.claim = held;
+        if std::mem::replace(&mut work.phase, Phase::Ended) != Phase::Ended {
+            self.give_back(index, release);
         }
+        let work = &mut self.works[index];
         // Leftovers are being ended already.
         if let Group::Running(_) = work.group {
             work.group = Group::Stopping;
@@ -392,9 +386,8 @@ impl Machine {
     }
 
     fn displaced(&mut self, index: Index, by: Option<String>) {
-        let work = &mut self.works[index];
+        let work = &self.works[index];
         if work.phase == Phase::Ended || self.ending.is_some() {
-            work.claim = Claim::None;
             return;
         }
         let service = work.job.tag.service.clone();
@@ -408,12 +401,6 @@ impl Machine {
             };
             let hint = format!("to take it back: ephemwork up {service} --takeover");
             self.end(Outcome::Failed(Error::new(Exit::Conflict, what).hint(hint)));
-        }
-    }
-
-    fn released(&mut self, index: Index) {
-        if self.works[index].claim == Claim::Releasing {
-            self.works[index].claim = Claim::None;
         }
     }
 
@@ -443,7 +430,7 @@ impl Machine {
     /// Ends without waiting for anything.
     fn end_now(&mut self, outcome: Outcome) {
         for (index, work) in self.works.iter_mut().enumerate() {
-            work.claim = Claim::None;
+            work.releasing.clear();
             let group = std::mem::replace(&mut work.group, Group::None);
             let daemons = std::mem::replace(&mut work.daemons, Daemons::None);
             if group != Group::None || daemons != Daemons::None {

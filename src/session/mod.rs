@@ -12,6 +12,7 @@ pub(crate) mod home;
 pub(crate) mod identity;
 mod lane;
 mod lines;
+mod load;
 pub(crate) mod local;
 pub(crate) mod logs;
 mod machine;
@@ -40,7 +41,7 @@ use crate::error::Result;
 use crate::name::Service;
 use crate::rt::{self, Signal, Signals};
 use bastion::Place;
-use control::{Asked, ServiceStatus, Status};
+use control::{Asked, LaneStatus, ServiceStatus, Status};
 use happened::Happened;
 use lane::{Ask, Lane, Way};
 use machine::{Action, Event, Index, Job, Machine};
@@ -111,6 +112,8 @@ struct Session {
     started: BTreeSet<Index>,
     watched: BTreeMap<Index, rt::Task<()>>,
     lanes: BTreeMap<u64, Lane>,
+    /// Looks how many lanes there is use for.
+    _load: Option<rt::Task<()>>,
 }
 
 /// Cleans up after others, looks whether there is room, and makes the control socket.
@@ -150,7 +153,12 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         stages: planned.stages.clone(),
         health_timeout: planned.config.health_timeout,
     });
-    let machine = Machine::new(jobs.collect(), plan.choices.restart);
+    let machine = Machine::new(jobs.collect(), plan.choices.restart, plan.lanes);
+    let happened = Happened::new();
+    let load = plan
+        .lanes
+        .varies()
+        .then(|| rt::spawn(load::watch(way.upstreams.load(), happened.teller())));
     Ok(Session {
         machine,
         show,
@@ -158,7 +166,8 @@ async fn begin(plan: Plan, show: Show) -> Result<Session> {
         way: Arc::new(way),
         begun: Instant::now(),
         since,
-        happened: Happened::new(),
+        happened,
+        _load: load,
         asked,
         socket,
         _control: rt::spawn(control::serve(listener, ask)),
@@ -270,10 +279,13 @@ impl Session {
             }
             Action::Watch(index) => self.watch(index),
             Action::Unwatch(index) => drop(self.watched.remove(&index)),
-            Action::Connect(link) => {
-                let lane = Lane::open(self.way.clone(), link, self.happened.teller());
+            Action::Connect(link, number) => {
+                self.lanes.retain(|_, lane| !lane.is_over());
+                let lane = Lane::open(self.way.clone(), link, number, self.happened.teller());
                 self.lanes.insert(link, lane);
             }
+            Action::Leave(link) => self.ask(link, Ask::Leave),
+            Action::Close(link) => self.ask(link, Ask::Close),
             Action::Claim(link, index) => {
                 // Only the first claim takes over; a laptop that was displaced later does not fight back.
                 let takeover = if self.machine.is_ready() {
@@ -373,6 +385,30 @@ impl Session {
             staging_url: self.plan.config.tunnel.staging_url.as_ref().map(ToString::to_string),
             since: self.since,
             services: services.collect(),
+            lanes: self
+                .machine
+                .lanes()
+                .map(|(link, number, state)| self.lane(link, number, state))
+                .collect(),
+        }
+    }
+
+    fn lane(&self, link: u64, number: u32, state: &'static str) -> LaneStatus {
+        let standing = self.lanes.get(&link).and_then(Lane::standing);
+        let traffic = standing.map(|standing| &standing.traffic);
+        let rates = traffic.map(|traffic| traffic.rates()).unwrap_or_default();
+        LaneStatus {
+            number,
+            state: state.to_owned(),
+            through: standing.and_then(|standing| standing.through.clone()),
+            since: standing.map(|standing| standing.since),
+            bytes_in: traffic.map_or(0, |traffic| traffic.totals().0),
+            bytes_out: traffic.map_or(0, |traffic| traffic.totals().1),
+            in_per_second: rates.received,
+            out_per_second: rates.sent,
+            round_trip_us: traffic
+                .and_then(|traffic| traffic.round_trip())
+                .map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -383,8 +419,9 @@ impl Session {
         self.watched.clear();
         let lanes = std::mem::take(&mut self.lanes);
         rt::timeout(GOODBYE, async {
-            for (_, lane) in lanes {
-                lane.close().await;
+            lanes.values().for_each(|lane| lane.ask(Ask::Close));
+            for lane in lanes.into_values() {
+                lane.closed().await;
             }
         })
         .await;

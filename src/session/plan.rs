@@ -10,7 +10,7 @@ use super::home::Home;
 use super::lane::Takeover;
 use super::local::Local;
 use super::logs::Place;
-use super::machine::Restart;
+use super::machine::{Lanes, Restart};
 use super::note::Stage;
 use crate::config::{self, Config, ServiceConfig, TunnelKind};
 use crate::error::{Error, Exit, Result};
@@ -47,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<Planned>,
     pub(crate) choices: Choices,
     pub(crate) bastion: Bastion,
+    pub(crate) lanes: Lanes,
 }
 
 /// One service of it.
@@ -67,6 +68,12 @@ impl Plan {
             let tag = Tag::new(user.clone(), service.clone());
             services.push(planned(host, tag, &config.services[&service], choices.runner, &config.file)?);
         }
+        let lanes = match (config.tunnel.kind, config.tunnel.way.lanes) {
+            // On one machine nothing is won by more.
+            (TunnelKind::Local, None) => Lanes::fixed(1),
+            (TunnelKind::Ec2, None) | (_, Some(config::Lanes::Auto)) => Lanes::AUTO,
+            (_, Some(config::Lanes::Fixed(count))) => Lanes::fixed(count as usize),
+        };
         let bastion = match config.tunnel.kind {
             TunnelKind::Local => {
                 let (listen, staging) = (config.tunnel.listen, config.tunnel.staging_url.clone());
@@ -82,6 +89,7 @@ impl Plan {
             services,
             choices,
             bastion,
+            lanes,
         })
     }
 }

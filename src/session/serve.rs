@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,12 +20,14 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::client::conn::http2;
 use smol::channel::Sender;
 
+use super::load::Load;
 use target::{Failure, Outgoing};
 
 use crate::name::{self, Service, Tag};
 use crate::protocol::{self, Event, NoAnswer};
 use crate::rt;
 use crate::tunnel::Requests;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::stream;
 use crate::tunnel::window::{self, Windows};
 use crate::upstream::Pool;
@@ -65,14 +68,24 @@ pub struct ServiceCounters {
 }
 
 /// The services that this laptop serves; changes while requests are answered.
-#[derive(Default)]
 pub struct Upstreams {
     services: RwLock<HashMap<Service, Arc<Target>>>,
+    load: Arc<Load>,
+}
+
+impl Default for Upstreams {
+    fn default() -> Upstreams {
+        Upstreams {
+            services: RwLock::default(),
+            load: Load::new(),
+        }
+    }
 }
 
 struct Target {
     upstream: Upstream,
     pool: Arc<Pool<Outgoing>>,
+    load: Arc<Load>,
     h2c: Mutex<Option<http2::SendRequest<Outgoing>>>,
     /// The last connection was to ::1 (a service that listens on `localhost` may have only that).
     six: AtomicBool,
@@ -86,11 +99,24 @@ impl Upstreams {
         Upstreams::default()
     }
 
+    /// Adds a service that is not there; another lane may have brought it already.
+    pub(super) fn offer(&self, service: &Service, upstream: &Upstream) {
+        if self.target(service).is_none() {
+            self.set(service, upstream.clone());
+        }
+    }
+
+    /// How much is on its way to and from all of them.
+    pub(super) fn load(&self) -> Arc<Load> {
+        Arc::clone(&self.load)
+    }
+
     /// Adds or replaces a service; its counters start anew.
     pub fn set(&self, service: &Service, upstream: Upstream) {
         let target = Target {
             upstream,
             pool: Pool::new(),
+            load: Arc::clone(&self.load),
             h2c: Mutex::new(None),
             six: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -135,16 +161,55 @@ impl Upstreams {
 
 /// Serves a lane until its channel ends. Dropping the future cancels every request in flight.
 pub async fn run(requests: Requests, upstreams: Arc<Upstreams>) {
+    run_until(requests, upstreams, &Leave::default()).await;
+}
+
+/// Serves a lane until its channel ends, or until it was asked to leave and every request in flight is answered.
+pub(super) async fn run_until(requests: Requests, upstreams: Arc<Upstreams>, leave: &Leave) {
     let sweeper = async {
         loop {
             rt::sleep(SWEEP).await;
             upstreams.sweep();
         }
     };
-    smol::future::or(accept(requests, &upstreams), sweeper).await;
+    smol::future::or(accept(requests, &upstreams, leave), sweeper).await;
 }
 
-async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
+/// Asks the task that serves a lane to end it.
+#[derive(Debug, Default)]
+pub(super) struct Leave {
+    asked: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Leave {
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.wake();
+        }
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// The task, which is the same for as long as the lane lives, is to be woken.
+    fn wakes(&self, cx: &Context<'_>) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            self.wakes(cx);
+            if self.is_asked() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+async fn accept(requests: Requests, upstreams: &Arc<Upstreams>, leave: &Leave) {
+    let gate = Arc::new(Gate::new(requests.channel.traffic()));
     let handshake = h2::server::Builder::new()
         .initial_window_size(window::ALONE)
         .initial_connection_window_size(window::CONNECTION)
@@ -157,15 +222,31 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
         .max_local_error_reset_streams(None)
         .enable_connect_protocol()
         .handshake(requests.channel);
+    // HTTP/2 begins with the first request, which may never come.
+    let handshake = smol::future::or(async { Some(handshake.await) }, async {
+        leave.wait().await;
+        None
+    });
     let mut connection = match handshake.await {
-        Ok(connection) => connection,
-        Err(why) => {
+        None => return,
+        Some(Ok(connection)) => connection,
+        Some(Err(why)) => {
             tracing::debug!("the requests channel ended before it began: {why}");
             return;
         }
     };
+    let _keeping = connection.ping_pong().map(|pings| {
+        let gate = Arc::clone(&gate);
+        rt::spawn(async move { gate.keep(&smol::lock::Mutex::new(pings)).await })
+    });
     let mut windows = Windows::new();
     let streams = Arc::new(());
+    let mut leaving = false;
+    poll_fn(|cx| {
+        leave.wakes(cx);
+        Poll::Ready(())
+    })
+    .await;
     // When the connection is dropped every stream fails, and with it the task that answers it.
     loop {
         let accepted = poll_fn(|cx| {
@@ -176,6 +257,10 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
             {
                 windows.offered(window);
             }
+            if !leaving && leave.is_asked() {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
             connection.poll_accept(cx)
         });
         match accepted.await {
@@ -185,8 +270,9 @@ async fn accept(requests: Requests, upstreams: &Arc<Upstreams>) {
                     rt::spawn(event(request.into_body(), respond, requests.events.clone())).detach();
                     continue;
                 }
+                let gate = Arc::clone(&gate);
                 rt::spawn(async move {
-                    answer(request, respond, upstreams).await;
+                    answer(request, respond, upstreams, &gate).await;
                     drop(open);
                 })
                 .detach();
@@ -230,7 +316,7 @@ async fn event(mut body: RecvStream, mut respond: SendResponse<Bytes>, events: S
 }
 
 /// Answers one request, whatever happens.
-async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>) {
+async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>, upstreams: Arc<Upstreams>, gate: &Gate) {
     let service = request
         .headers()
         .get(name::HEADER)
@@ -250,11 +336,11 @@ async fn answer(mut request: Request<RecvStream>, mut respond: SendResponse<Byte
         readdress(&mut request, host);
     }
     let result = if request.method() == Method::CONNECT {
-        target.upgrade(request, &mut respond).await
+        target.upgrade(request, &mut respond, gate).await
     } else {
         match target.upstream.protocol {
-            Protocol::Http1 => target.http1(request, &mut respond).await,
-            Protocol::H2c => target.h2c(request, &mut respond).await,
+            Protocol::Http1 => target.http1(request, &mut respond, gate).await,
+            Protocol::H2c => target.h2c(request, &mut respond, gate).await,
         }
     };
     let Err(failure) = result else { return };

@@ -17,8 +17,8 @@ use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::{
-    CONTROL_SUBSYSTEM, Claim, Claimed, Event, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser, Released,
-    Sessions, UsersView,
+    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
+    Released, Sessions, UsersView,
 };
 use crate::rt;
 
@@ -110,6 +110,14 @@ impl Link {
     /// As the bastion says, or [`Exit::Unreachable`].
     pub async fn release(&self, release: &Release) -> Result<Released> {
         self.call(Method::POST, "/v1/release", Some(release)).await
+    }
+
+    /// Lets no new requests come over this connection; those in flight go on.
+    ///
+    /// # Errors
+    /// As the bastion says, which may not know this call, or [`Exit::Unreachable`].
+    pub async fn leave(&self) -> Result<Left> {
+        self.call(Method::POST, "/v1/leave", None::<&()>).await
     }
 
     /// This user's sessions, or with `all` everyone's.

@@ -4,11 +4,14 @@
 //! channel behind [`Link`]'s methods. A link never reconnects by itself; whoever holds it decides.
 
 pub(crate) mod eice;
+pub(crate) mod gate;
 mod link;
 pub(crate) mod measure;
+mod pace;
 pub mod ssh;
 pub(crate) mod ssm;
 pub(crate) mod stream;
+pub(crate) mod traffic;
 mod transport;
 mod websocket;
 pub(crate) mod window;

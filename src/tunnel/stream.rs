@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::gate::Gate;
 use super::window;
 use crate::rt::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -102,16 +103,18 @@ pub(crate) enum Unsent<E> {
     Stream,
 }
 
-/// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
+/// Sends a body to its end, no faster than the other side takes it and the gate lets it through. `sent` learns of every piece's length.
 /// On failure the stream is reset, so that the other side never takes a part for the whole.
 pub(crate) async fn send_body<B>(
     mut body: B,
     stream: &mut SendStream<Bytes>,
+    gate: &Gate,
     mut sent: impl FnMut(u64),
 ) -> Result<(), Unsent<B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let mut passing = gate.passing();
     loop {
         let frame = poll_fn(|cx| {
             if let Poll::Ready(reset) = stream.poll_reset(cx) {
@@ -131,12 +134,19 @@ where
             None => return stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Stream),
         };
         match frame.into_data() {
-            Ok(data) => {
+            Ok(mut data) => {
                 let last = body.is_end_stream();
-                sent(data.len() as u64);
-                send_data(stream, data, last).await.map_err(|_| Unsent::Stream)?;
-                if last {
-                    return Ok(());
+                loop {
+                    let piece = data.split_to(passing.next(data.len()).await);
+                    let last = last && data.is_empty();
+                    sent(piece.len() as u64);
+                    send_data(stream, piece, last).await.map_err(|_| Unsent::Stream)?;
+                    if last {
+                        return Ok(());
+                    }
+                    if data.is_empty() {
+                        break;
+                    }
                 }
             }
             Err(frame) => {
@@ -190,6 +200,7 @@ pub(crate) async fn relay<S>(
     socket: S,
     mut from: RecvStream,
     to: &mut SendStream<Bytes>,
+    gate: &Gate,
     moved: impl Fn(Direction, u64),
 ) -> io::Result<()>
 where
@@ -213,9 +224,19 @@ where
         loop {
             buffer.reserve(PIECE);
             let count = reader.read_buf(&mut buffer).await?;
-            send_data(to, buffer.split().freeze(), count == 0)
-                .await
-                .map_err(io::Error::other)?;
+            let mut data = buffer.split().freeze();
+            // Messages are small and pass; a connection that fills its buffer again and again is a large body.
+            let mut passing = gate.passing();
+            if count >= PIECE {
+                passing.large();
+            }
+            loop {
+                let piece = data.split_to(passing.next(data.len()).await);
+                send_data(to, piece, count == 0).await.map_err(io::Error::other)?;
+                if data.is_empty() {
+                    break;
+                }
+            }
             if count == 0 {
                 return Ok::<_, io::Error>(());
             }

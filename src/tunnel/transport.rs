@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::eice::EiceStream;
+use super::ssh::Compression;
 use super::ssm::SsmStream;
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf, TcpStream, UnixStream};
 
@@ -56,6 +57,18 @@ impl Transport {
                 Ok(Stream::Tcp(stream))
             }
             Transport::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+}
+
+impl Stream {
+    /// Whether SSH is to compress what goes through it.
+    pub(super) fn compression(&self) -> Compression {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Compression::Never,
+            Stream::Ssm(_) => Compression::Wanted,
+            // As quick as the network in between, which is the developer's uplink.
+            Stream::Eice(_) => Compression::Wanted,
         }
     }
 }

@@ -41,6 +41,7 @@ mod http2;
 mod init;
 mod isolation;
 mod keys_command;
+mod lanes;
 mod laptop;
 mod lease;
 mod local;

@@ -11,6 +11,7 @@ pub(crate) mod frames;
 pub(crate) mod library;
 pub(crate) mod peers;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod remote;
 pub(crate) mod root;
 pub(crate) mod service;

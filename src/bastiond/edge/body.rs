@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Exchange;
-use crate::bastiond::lane::{Lane, Permit};
+use crate::bastiond::lane::{Expected, Lane, Permit};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::state::Daemon;
 use crate::rt::Task;
@@ -57,29 +57,82 @@ pub(crate) struct Flight {
     pub(crate) daemon: Arc<Daemon>,
     pub(crate) lane: Arc<Lane>,
     pub(crate) counters: Arc<Counters>,
-    weight: u64,
+    /// What of the answer is to come.
+    answer: Expected,
     _permit: Option<Permit>,
 }
 
+/// What a request counts beside its bodies when lanes are compared, in bytes.
+const WEIGHT: u64 = 1024;
+
+/// A request's body on its way to the laptop, counted like [`Flight`].
+pub(crate) struct Upload {
+    daemon: Arc<Daemon>,
+    lane: Arc<Lane>,
+    counters: Arc<Counters>,
+    body: Expected,
+}
+
+impl Upload {
+    /// So many bytes of it went to the laptop.
+    pub(crate) fn moved(&mut self, count: u64) {
+        Flight::uploaded(&self.daemon, &self.lane, &self.counters, count);
+        moved(&self.lane, &mut self.body, count);
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.lane.outstanding.fetch_sub(self.body.left(), Relaxed);
+    }
+}
+
+fn moved(lane: &Lane, body: &mut Expected, count: u64) {
+    match body.moved(count) {
+        (0, 0) => {}
+        (0, less) => drop(lane.outstanding.fetch_sub(less, Relaxed)),
+        (more, _) => drop(lane.outstanding.fetch_add(more, Relaxed)),
+    }
+}
+
 impl Flight {
-    /// `weight` is what the request is expected to move, in bytes; lanes are chosen by the sum of it.
-    pub(crate) fn begin(
-        daemon: &Arc<Daemon>,
-        lane: &Arc<Lane>,
-        counters: &Arc<Counters>,
-        weight: u64,
-        permit: Option<Permit>,
-    ) -> Flight {
-        lane.outstanding.fetch_add(weight, Relaxed);
+    /// Lanes are chosen by the sum of what their requests are expected to move.
+    pub(crate) fn begin(daemon: &Arc<Daemon>, lane: &Arc<Lane>, counters: &Arc<Counters>, permit: Option<Permit>) -> Flight {
+        lane.outstanding.fetch_add(WEIGHT, Relaxed);
         lane.streams.fetch_add(1, Relaxed);
         counters.in_flight.fetch_add(1, Relaxed);
         Flight {
             daemon: Arc::clone(daemon),
             lane: Arc::clone(lane),
             counters: Arc::clone(counters),
-            weight,
+            answer: Expected::default(),
             _permit: permit,
         }
+    }
+
+    /// The request has a body of this length.
+    pub(crate) fn uploads(&self, length: Option<u64>) -> Upload {
+        let body = Expected::of(length);
+        self.lane.outstanding.fetch_add(body.left(), Relaxed);
+        Upload {
+            daemon: Arc::clone(&self.daemon),
+            lane: Arc::clone(&self.lane),
+            counters: Arc::clone(&self.counters),
+            body,
+        }
+    }
+
+    /// The answer has a body of this length.
+    pub(crate) fn answers(&mut self, length: Option<u64>) {
+        self.lane.outstanding.fetch_sub(self.answer.left(), Relaxed);
+        self.answer = Expected::of(length);
+        self.lane.outstanding.fetch_add(self.answer.left(), Relaxed);
+    }
+
+    /// So many bytes of the answer's body came from the laptop.
+    pub(crate) fn answered(&mut self, count: u64) {
+        self.downloaded(count);
+        moved(&self.lane, &mut self.answer, count);
     }
 
     /// So many bytes of the request's body went to the laptop.
@@ -99,7 +152,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.lane.outstanding.fetch_sub(self.weight, Relaxed);
+        self.lane.outstanding.fetch_sub(WEIGHT + self.answer.left(), Relaxed);
         self.lane.streams.fetch_sub(1, Relaxed);
         self.counters.in_flight.fetch_sub(1, Relaxed);
     }
@@ -171,8 +224,8 @@ impl Body for EdgeBody {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(flight), Some(data)) = (&this.flight, frame.data_ref()) {
-                    flight.downloaded(data.len() as u64);
+                if let (Some(flight), Some(data)) = (&mut this.flight, frame.data_ref()) {
+                    flight.answered(data.len() as u64);
                 }
             }
             Poll::Ready(Some(Err(why))) => {

@@ -34,9 +34,6 @@ const MAX_HELD: usize = 128;
 /// The longest sentence that a laptop may send instead of an answer, in bytes.
 const MAX_SENTENCE: usize = 4 * 1024;
 
-/// What a request counts beside its bodies when lanes are compared, in bytes.
-const WEIGHT: u64 = 1024;
-
 /// How many requests wait, by tag.
 #[derive(Default)]
 pub(crate) struct Held(Mutex<HashMap<Tag, usize>>);
@@ -81,18 +78,35 @@ pub(super) async fn answer(edge: &Arc<Edge>, shared: &Shared, tag: &Tag, request
     if request.headers().contains_key(header::ORIGIN) {
         edge.origins.learn(request.headers(), tag, Instant::now());
     }
+    let mut lane = lane;
     let limit = edge.daemon.tunables().hold;
-    let Some(permit) = rt::timeout(limit, lane.permit()).await else {
-        return Err(Own::crowded(tag, "has as many requests in flight as one connection carries"));
+    let (flight, sender) = loop {
+        let Some(permit) = rt::timeout(limit, lane.permit()).await else {
+            return Err(Own::crowded(tag, "has as many requests in flight as one connection carries"));
+        };
+        let flight = Flight::begin(&edge.daemon, &lane, &counters, Some(permit));
+        let why = match &lane.carrier {
+            Carrier::Laptop(requests) => match requests.ready(&lane).await {
+                Ok(sender) => break (flight, Some(sender)),
+                Err(why) => why,
+            },
+            Carrier::OpenSsh(_) => break (flight, None),
+        };
+        // Nothing of the request was sent. Each lane that fails is not chosen again, so this ends.
+        lane.failed();
+        match edge.daemon.route(tag) {
+            Route::Lane(other, _) if !other.has_failed() => lane = other,
+            _ => {
+                let own = Own::lane_lost(tag, &why);
+                counters.failed(own.what());
+                return Err(own);
+            }
+        }
     };
-    let weight = WEIGHT + request.body().size_hint().lower();
-    let flight = Flight::begin(&edge.daemon, &lane, &counters, weight, Some(permit));
-    let answered = match &lane.carrier {
-        Carrier::Laptop(requests) => match requests.sender(&lane).await {
-            Ok(sender) => tunnel((requests, sender), flight, shared, tag, request).await,
-            Err(why) => Err(Own::lane_lost(tag, &why)),
-        },
-        Carrier::OpenSsh(forwards) => match forwards.pool(&tag.service) {
+    let answered = match (&lane.carrier, sender) {
+        (Carrier::Laptop(requests), Some(sender)) => tunnel((requests, sender), flight, shared, tag, request).await,
+        (Carrier::Laptop(_), None) => Err(Own::unknown(tag)),
+        (Carrier::OpenSsh(forwards), _) => match forwards.pool(&tag.service) {
             Some(pool) => forward(forwards, &pool, flight, shared, tag, request).await,
             None => Err(Own::unknown(tag)),
         },
@@ -164,7 +178,7 @@ fn set_tag(head: &mut request::Parts, tag: &Tag) {
 
 /// Over HTTP/2 on the requests channel.
 async fn tunnel(
-    (requests, sender): (&Requests, SendRequest<Bytes>),
+    (requests, mut sender): (&Requests, SendRequest<Bytes>),
     flight: Flight,
     shared: &Shared,
     tag: &Tag,
@@ -202,21 +216,21 @@ async fn tunnel(
         }
         None => Own::lane_lost(tag, &why.to_string()),
     };
+    let gate = || {
+        let gate = requests.gate().map(Arc::clone);
+        gate.ok_or_else(|| Own::lane_lost(tag, "its requests channel is not open"))
+    };
     let end = upgrade.is_none() && body.is_end_stream();
-    let mut sender = sender.ready().await.map_err(lost)?;
     let (answer, mut to_laptop) = sender.send_request(Request::from_parts(head, ()), end).map_err(lost)?;
     drop(sender);
     let mut upload = None;
     if upgrade.is_none() && !end {
-        let (daemon, lane, counters) = (
-            Arc::clone(&flight.daemon),
-            Arc::clone(&flight.lane),
-            Arc::clone(&flight.counters),
-        );
+        let gate = gate()?;
+        let mut counted = flight.uploads(body.size_hint().exact());
         upload = Some(rt::spawn(async move {
-            let counted = |count| Flight::uploaded(&daemon, &lane, &counters, count);
+            let counted = |count| counted.moved(count);
             // Why it ended is told by the answer, or by its absence.
-            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, counted).await {
+            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, &gate, counted).await {
                 tracing::debug!("a request's body broke off: {why}");
             }
         }));
@@ -238,6 +252,7 @@ async fn tunnel(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, token);
     }
+    let gate = gate()?;
     rt::spawn(async move {
         let client = match client.await {
             Ok(client) => client,
@@ -250,7 +265,7 @@ async fn tunnel(
             Direction::In => flight.downloaded(count),
             Direction::Out => Flight::uploaded(&flight.daemon, &flight.lane, &flight.counters, count),
         };
-        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, moved).await {
+        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, &gate, moved).await {
             tracing::debug!("an upgraded connection ended: {why}");
         }
     })
@@ -277,7 +292,7 @@ async fn answered(response: Response<RecvStream>, tag: &Tag) -> Result<Response<
 }
 
 /// An answer as it is, streamed.
-fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: Flight) -> Response<EdgeBody> {
+fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, mut flight: Flight) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
     head.version = Version::HTTP_11;
     head.extensions.clear();
@@ -287,6 +302,7 @@ fn plain(response: Response<RecvStream>, upload: Option<rt::Task<()>>, flight: F
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let length = if body.is_end_stream() { Some(0) } else { length };
+    flight.answers(length);
     Response::from_parts(head, EdgeBody::tunnel(TunnelBody::new(body, length), upload, flight))
 }
 

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,8 +17,10 @@ use crate::bastiond::lane::Lane;
 use crate::bastiond::state::{Daemon, Refused};
 use crate::protocol::{self, Event};
 use crate::rt;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::ssh::channel::ChannelIo;
 use crate::tunnel::stream;
+use crate::tunnel::traffic::Traffic;
 use crate::tunnel::window::{self, Windows};
 
 /// Calls of the control API at once on one channel.
@@ -37,11 +39,14 @@ pub(crate) struct Requests {
     /// Open, and not used yet.
     channel: Mutex<Option<ChannelIo>>,
     http2: OnceCell<Http2>,
+    traffic: OnceLock<(Arc<Traffic>, Arc<Gate>)>,
 }
 
 struct Http2 {
     sender: SendRequest<Bytes>,
-    pings: smol::lock::Mutex<Option<PingPong>>,
+    pings: Option<Arc<smol::lock::Mutex<PingPong>>>,
+    /// Measures the lane.
+    _keeping: Option<rt::Task<()>>,
 }
 
 impl Requests {
@@ -51,12 +56,32 @@ impl Requests {
         if place.is_some() || self.http2.is_initialized() {
             lane.close("it opened the requests channel twice");
         } else {
+            let traffic = channel.traffic();
+            let gate = Arc::new(Gate::new(Arc::clone(&traffic)));
+            if self.traffic.set((traffic, gate)).is_err() {
+                return lane.close("it opened the requests channel twice");
+            }
             *place = Some(channel);
         }
     }
 
+    /// What goes through the channel.
+    pub(crate) fn traffic(&self) -> Option<&Traffic> {
+        self.traffic.get().map(|(traffic, _)| traffic.as_ref())
+    }
+
+    /// Where large bodies to the laptop wait for their turn; there since the channel was opened.
+    pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
+        self.traffic.get().map(|(_, gate)| gate)
+    }
+
+    /// Where a request can be sent now; the reason when there is no such place, or no longer.
+    pub(crate) async fn ready(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
+        self.sender(lane).await?.ready().await.map_err(|why| why.to_string())
+    }
+
     /// Where requests go; the reason when there is no such place.
-    pub(crate) async fn sender(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
+    async fn sender(&self, lane: &Arc<Lane>) -> Result<SendRequest<Bytes>, String> {
         match self.http2.get() {
             Some(http2) => Ok(http2.sender.clone()),
             None => Ok(self.begin(lane).await?.sender.clone()),
@@ -67,10 +92,10 @@ impl Requests {
     pub(crate) async fn takes_upgrades(&self, sender: &SendRequest<Bytes>) -> bool {
         if let Some(http2) = self.http2.get()
             && !sender.is_extended_connect_protocol_enabled()
-            && let Some(pings) = &mut *http2.pings.lock().await
+            && let Some(pings) = &http2.pings
         {
             // Its settings were sent before it answers this.
-            rt::timeout(ANSWER_LIMIT, pings.ping(Ping::opaque())).await;
+            rt::timeout(ANSWER_LIMIT, async { pings.lock().await.ping(Ping::opaque()).await }).await;
         }
         sender.is_extended_connect_protocol_enabled()
     }
@@ -120,9 +145,17 @@ impl Requests {
                 lane.close(&format!("its requests channel failed: {why}"));
                 why.to_string()
             })?;
-            let pings = smol::lock::Mutex::new(driver.ping_pong());
+            let pings = driver.ping_pong().map(|pings| Arc::new(smol::lock::Mutex::new(pings)));
+            let keeping = pings.clone().zip(self.gate()).map(|(pings, gate)| {
+                let gate = Arc::clone(gate);
+                rt::spawn(async move { gate.keep(&pings).await })
+            });
             rt::spawn(drive(driver, Arc::clone(lane))).detach();
-            Ok::<_, String>(Http2 { sender, pings })
+            Ok::<_, String>(Http2 {
+                sender,
+                pings,
+                _keeping: keeping,
+            })
         };
         self.http2.get_or_try_init(|| begin).await
     }

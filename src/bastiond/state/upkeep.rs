@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Daemon, StagingUrl, lock};
 use crate::bastiond::authorize::Authorized;
@@ -12,6 +12,7 @@ use crate::bastiond::store::Change;
 use crate::name::Tag;
 use crate::protocol::Event;
 use crate::rt;
+use crate::tunnel::traffic::SAMPLE_EVERY;
 
 /// The pause before ended leases are tried again when the store could not be written.
 const RETRY: Duration = Duration::from_secs(5);
@@ -68,6 +69,25 @@ impl Daemon {
             if !seen.is_empty() && self.commit(seen.into_iter().map(Change::Put).collect()).await.is_err() {
                 tracing::warn!("when sessions were last seen is not stored");
             }
+        }
+    }
+
+    /// Takes samples of what goes through the lanes, for ever.
+    pub(crate) async fn keep_rates(&self) {
+        loop {
+            let changed = self.changed();
+            let lanes = self.lanes();
+            if lanes.is_empty() {
+                changed.await;
+                continue;
+            }
+            let now = Instant::now();
+            lanes
+                .iter()
+                .filter_map(|lane| lane.traffic())
+                .for_each(|traffic| traffic.sample(now));
+            drop(lanes);
+            rt::sleep(SAMPLE_EVERY).await;
         }
     }
 

@@ -1,13 +1,16 @@
 //! What the control API and the metrics page show of the state.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Daemon, Table};
 use crate::bastiond::lane::{Lane, LaneKind};
+use crate::bastiond::metrics::{LaneSeries, MAX_LANE_SERIES};
 use crate::bastiond::registry::Session;
 use crate::name::User;
 use crate::protocol::{self, Health, LaneView, SessionState, SessionView, Sessions};
+use crate::tunnel::traffic::Rates;
 
 impl Daemon {
     /// The sessions of one user, or of all.
@@ -45,7 +48,32 @@ impl Daemon {
             let live = table.routes.values().filter(|way| !way.lanes.is_empty()).count();
             (live, table.routes.len() - live)
         };
-        self.metrics.page(live, leased)
+        self.metrics.page(live, leased, &self.lane_series())
+    }
+
+    /// Each lane once, under the first of its tags: a series for each tag would count it twice in every sum.
+    fn lane_series(&self) -> Vec<LaneSeries> {
+        let table = self.table();
+        let mut sessions: Vec<&Session> = table
+            .registry
+            .sessions()
+            .filter(|session| !session.lanes.is_empty())
+            .collect();
+        sessions.sort_by(|a, b| a.record.tag.cmp(&b.record.tag));
+        let mut seen = HashSet::new();
+        let mut series = Vec::new();
+        for session in sessions {
+            for (&number, id) in &session.lanes {
+                let Some(found) = table.lanes.get(id) else { continue };
+                if series.len() < MAX_LANE_SERIES && found.kind == LaneKind::Laptop && seen.insert(*id) {
+                    series.push(LaneSeries {
+                        tag: session.record.tag.clone(),
+                        view: lane(number, found),
+                    });
+                }
+            }
+        }
+        series
     }
 }
 
@@ -65,12 +93,20 @@ impl Table {
             requests: way.counters.requests.load(Relaxed),
             in_flight: way.counters.in_flight.load(Relaxed),
             last_error: way.counters.last_error(),
-            lanes: way.lanes.iter().map(lane).collect(),
+            lanes: session
+                .lanes
+                .iter()
+                .filter_map(|(&number, id)| Some(lane(number, self.lanes.get(id)?)))
+                .collect(),
         })
     }
 }
 
-fn lane(lane: &Arc<Lane>) -> LaneView {
+fn lane(number: u32, lane: &Arc<Lane>) -> LaneView {
+    let (rates, round_trip) = match lane.traffic() {
+        Some(traffic) => (traffic.rates(), traffic.round_trip()),
+        None => (Rates::default(), None),
+    };
     let kind = match lane.kind {
         LaneKind::Laptop => "ephemwork",
         LaneKind::OpenSsh => "openssh",
@@ -82,5 +118,11 @@ fn lane(lane: &Arc<Lane>) -> LaneView {
         since: lane.since,
         bytes_in: lane.bytes_in.load(Relaxed),
         bytes_out: lane.bytes_out.load(Relaxed),
+        number,
+        in_flight: lane.streams.load(Relaxed) as u64,
+        outstanding: lane.outstanding.load(Relaxed),
+        in_per_second: rates.sent,
+        out_per_second: rates.received,
+        round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
     }
 }

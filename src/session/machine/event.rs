@@ -29,6 +29,38 @@ pub(crate) enum Restart {
     OnFailure,
 }
 
+/// How many lanes an `up` keeps: the least always, up to the most while large bodies are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lanes {
+    pub(crate) least: usize,
+    pub(crate) most: usize,
+}
+
+impl Lanes {
+    /// The most that is of use: Session Manager paces each lane, and a developer's uplink carries four of them.
+    pub(crate) const MOST: usize = 4;
+
+    /// As many as there is use for.
+    pub(crate) const AUTO: Lanes = Lanes {
+        least: 1,
+        most: Lanes::MOST,
+    };
+
+    /// Whether how many there are depends on what there is to do.
+    pub(crate) fn varies(self) -> bool {
+        self.least != self.most
+    }
+
+    /// Always so many, at least one and at most [`Lanes::MOST`].
+    pub(crate) fn fixed(count: usize) -> Lanes {
+        let count = count.clamp(1, Lanes::MOST);
+        Lanes {
+            least: count,
+            most: count,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -56,12 +88,18 @@ pub(crate) enum Event {
     ClaimFailed(u64, Index, Error),
     /// A connection is gone.
     Lost(u64, String),
-    /// The bastion wants this connection replaced.
+    /// The bastion is about to stop; it told it over this connection.
     Draining(u64),
+    /// This connection's transport will end soon by itself, and is to be replaced before.
+    Ending(u64),
+    /// What [`Action::Leave`] asked for is done: the connection is closed.
+    Left(u64),
+    /// So many large bodies are on their way, over all connections together.
+    Bulk(usize),
     /// A tag is somebody else's now: another host's, or nobody's.
     Displaced(Index, Option<String>),
-    /// A release was answered, or nobody waits for the answer any longer.
-    Released(Index),
+    /// A release over this connection was answered, or nobody waits for the answer any longer.
+    Released(u64, Index),
     /// `ephemwork down` for these services; none means all.
     Down(Vec<Index>),
     /// Ctrl-C.
@@ -87,8 +125,14 @@ pub(crate) enum Action {
     Watch(Index),
     /// Look no longer.
     Unwatch(Index),
-    /// Connect to the bastion; exactly one of [`Event::Connected`] and [`Event::ConnectFailed`] follows.
-    Connect(u64),
+    /// Connect to the bastion, as this lane number of the sessions; exactly one of [`Event::Connected`] and
+    /// [`Event::ConnectFailed`] follows.
+    Connect(u64, u32),
+    /// Take no new requests over this connection, and close it when those in flight are answered; [`Event::Left`] or
+    /// [`Event::Lost`] follows.
+    Leave(u64),
+    /// Close this connection now; nothing more is heard of it.
+    Close(u64),
     /// Claim the service's tag over this connection and let its requests through.
     Claim(u64, Index),
     /// Give the tag back; [`Event::Released`] follows within bounded time.

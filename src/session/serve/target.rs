@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,10 +17,12 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 
+use super::super::load::{Load, Watched};
 use super::Target;
 use crate::hop;
 use crate::protocol::{self, NoAnswer};
 use crate::rt::{self, TcpStream};
+use crate::tunnel::gate::Gate;
 use crate::tunnel::stream::{self, TunnelBody, Unsent};
 use crate::tunnel::window;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
@@ -31,7 +33,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The body of a request on its way to the service.
 pub(super) enum Outgoing {
     Empty,
-    Stream(TunnelBody),
+    Stream(TunnelBody, Watched),
 }
 
 /// Why a request was not answered to its end.
@@ -101,8 +103,13 @@ impl Target {
             .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
     }
 
-    pub(super) async fn http1(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
-        let request = to_http1(request);
+    pub(super) async fn http1(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
+        let request = self.to_http1(request);
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let exchange = self.pool.exchange(request, spare, || self.connection());
         let (head, body) = match until_unwanted(respond, exchange).await? {
@@ -110,20 +117,40 @@ impl Target {
             Err(Unanswered::Connect(failure)) => return Err(failure),
             Err(Unanswered::Answer(error)) => return Err(no_head(&error)),
         };
-        pass_on(head, body, respond).await
+        pass_on(head, body, respond, (&self.load, gate)).await
     }
 
-    pub(super) async fn h2c(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
+    pub(super) async fn h2c(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let length = content_length(&head.headers);
         head.uri = absolute(&head)?;
         head.version = Version::HTTP_2;
         head.headers.remove(header::HOST);
-        let request = Request::from_parts(head, Outgoing::Stream(TunnelBody::new(body, length)));
+        let request = Request::from_parts(head, self.outgoing(body, length));
         let mut sender = self.h2c_sender().await?;
         let answer = until_unwanted(respond, sender.send_request(request)).await?;
         let (head, body) = answer.map_err(|error| no_head(&error))?.into_parts();
-        pass_on(head, body, respond).await
+        pass_on(head, body, respond, (&self.load, gate)).await
+    }
+
+    /// The request as HTTP/1.1 writes it.
+    fn to_http1(&self, request: Request<RecvStream>) -> Request<Outgoing> {
+        let (mut head, body) = request.into_parts();
+        head.version = Version::HTTP_11;
+        set_host(&mut head);
+        head.extensions.clear();
+        let length = content_length(&head.headers);
+        Request::from_parts(head, self.outgoing(body, length))
+    }
+
+    fn outgoing(&self, body: RecvStream, length: Option<u64>) -> Outgoing {
+        let watched = Watched::new(&self.load, if body.is_end_stream() { Some(0) } else { length });
+        Outgoing::Stream(TunnelBody::new(body, length), watched)
     }
 
     async fn h2c_sender(&self) -> Result<http2::SendRequest<Outgoing>, Failure> {
@@ -151,7 +178,12 @@ impl Target {
     }
 
     /// Extended CONNECT becomes an HTTP/1.1 upgrade, and its bytes go both ways until either side has closed.
-    pub(super) async fn upgrade(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Failure> {
+    pub(super) async fn upgrade(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+        gate: &Gate,
+    ) -> Result<(), Failure> {
         let (mut head, body) = request.into_parts();
         let Some(token) = head
             .extensions
@@ -181,7 +213,7 @@ impl Target {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let (head, body) = answer.into_parts();
             let body = AnswerBody::new(body, connection, Pool::new());
-            return pass_on(head, body, respond).await;
+            return pass_on(head, body, respond, (&self.load, gate)).await;
         }
         let mut answer = answer;
         let upgraded = hyper::upgrade::on(&mut answer);
@@ -195,7 +227,7 @@ impl Target {
             .map_err(Failure::of_stream)?;
         let carry = async {
             match upgraded.await {
-                Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, |_, _| {}).await {
+                Ok(upgraded) => match stream::relay(rt::io(upgraded), body, &mut to_tunnel, gate, |_, _| {}).await {
                     Ok(()) => Ok(()),
                     Err(why) => Err(Failure::Midway(format!("an upgraded connection broke: {why}"))),
                 },
@@ -240,7 +272,12 @@ fn no_head(error: &hyper::Error) -> Failure {
 }
 
 /// Passes the service's answer on.
-async fn pass_on<B>(mut head: http::response::Parts, body: B, respond: &mut SendResponse<Bytes>) -> Result<(), Failure>
+async fn pass_on<B>(
+    mut head: http::response::Parts,
+    body: B,
+    respond: &mut SendResponse<Bytes>,
+    (load, gate): (&Arc<Load>, &Gate),
+) -> Result<(), Failure>
 where
     B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
 {
@@ -256,23 +293,14 @@ where
     if end {
         return Ok(());
     }
-    match stream::send_body(body, &mut to_tunnel, |_| {}).await {
+    let mut watched = Watched::new(load, body.size_hint().exact());
+    match stream::send_body(body, &mut to_tunnel, gate, |count| watched.moved(count)).await {
         Ok(()) => Ok(()),
         Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
             "the service broke off in the middle of an answer: {why}"
         ))),
         Err(Unsent::Stream) => Err(Failure::Unwanted),
     }
-}
-
-/// The request as HTTP/1.1 writes it.
-fn to_http1(request: Request<RecvStream>) -> Request<Outgoing> {
-    let (mut head, body) = request.into_parts();
-    head.version = Version::HTTP_11;
-    set_host(&mut head);
-    head.extensions.clear();
-    let length = content_length(&head.headers);
-    Request::from_parts(head, Outgoing::Stream(TunnelBody::new(body, length)))
 }
 
 /// Moves the authority into Host, where the request has no Host, and leaves the path as the target.
@@ -318,21 +346,29 @@ impl Body for Outgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match self.get_mut() {
             Outgoing::Empty => Poll::Ready(None),
-            Outgoing::Stream(body) => Pin::new(body).poll_frame(cx),
+            Outgoing::Stream(body, watched) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled
+                    && let Some(data) = frame.data_ref()
+                {
+                    watched.moved(data.len() as u64);
+                }
+                polled
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Empty => true,
-            Outgoing::Stream(body) => body.is_end_stream(),
+            Outgoing::Stream(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Empty => SizeHint::with_exact(0),
-            Outgoing::Stream(body) => body.size_hint(),
+            Outgoing::Stream(body, _) => body.size_hint(),
         }
     }
 }

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
+use crate::tunnel::traffic::Traffic;
 
 /// What may wait for the writing task, in bytes: some full packets, so that a bulk transfer never waits for the task to run.
 const MAX_WAITING: usize = 8 * super::PACKET as usize;
@@ -21,6 +22,7 @@ const MAX_WAITING: usize = 8 * super::PACKET as usize;
 pub(crate) struct ChannelIo {
     reader: ChannelReadHalf,
     outbox: Arc<Outbox>,
+    traffic: Arc<Traffic>,
     /// Received and not yet read.
     current: Bytes,
     at_end: bool,
@@ -76,9 +78,15 @@ impl ChannelIo {
         ChannelIo {
             reader,
             outbox,
+            traffic: Arc::default(),
             current: Bytes::new(),
             at_end: false,
         }
+    }
+
+    /// What goes through it.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 }
 
@@ -155,6 +163,7 @@ impl AsyncRead for ChannelIo {
         let count = this.current.len().min(out.remaining());
         out.put_slice(&this.current[..count]);
         this.current.advance(count);
+        this.traffic.received(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -182,6 +191,7 @@ impl AsyncWrite for ChannelIo {
         }
         let count = waiting.bytes.len() - before;
         waiting.wake_task();
+        self.traffic.sent(count);
         Poll::Ready(Ok(count))
     }
 
