@@ -154,9 +154,15 @@ impl Wire {
     #[track_caller]
     fn fill(&mut self) -> bool {
         let mut piece = [0; 65536];
-        let read = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut piece),
-            Stream::Unix(stream) => stream.read(&mut piece),
+        let read = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut piece),
+                Stream::Unix(stream) => stream.read(&mut piece),
+            };
+            // A read with a time limit is not begun again by the system when the process was stopped meanwhile (signal(7)).
+            if !matches!(&read, Err(why) if why.kind() == ErrorKind::Interrupted) {
+                break read;
+            }
         };
         match read {
             Ok(0) => false,
