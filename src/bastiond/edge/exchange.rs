@@ -16,12 +16,21 @@ pub(crate) struct Exchange {
     _open: Open,
 }
 
+/// Why an answer broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The service or the lane did.
+    BrokeOff,
+    /// It has more or larger trailers than are passed on.
+    Trailers,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The client left before the end.
     Left,
     /// The answer broke off.
-    Cut,
+    Cut(Cut),
     Whole,
 }
 
@@ -47,8 +56,8 @@ impl Exchange {
     }
 
     /// Its answer broke off.
-    pub(crate) fn cut(mut self) {
-        self.fate = Fate::Cut;
+    pub(crate) fn cut(mut self, why: Cut) {
+        self.fate = Fate::Cut(why);
     }
 }
 
@@ -60,8 +69,11 @@ impl Drop for Exchange {
             Fate::Left => {
                 metrics.left.fetch_add(1, Relaxed);
             }
-            Fate::Cut => {
+            Fate::Cut(Cut::BrokeOff) => {
                 metrics.cut.fetch_add(1, Relaxed);
+            }
+            Fate::Cut(Cut::Trailers) => {
+                metrics.cut_by_trailers.fetch_add(1, Relaxed);
             }
             Fate::Whole => metrics.finished(self.began.elapsed()),
         }

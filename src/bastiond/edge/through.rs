@@ -26,7 +26,7 @@ use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
 use crate::rt;
 use crate::tunnel::stream::{self, Direction, TunnelBody, Unsent};
-use crate::upstream::{Pool, Unanswered};
+use crate::upstream::{self, Pool, Unanswered};
 
 /// Requests that may wait for one laptop to come back; a browser's page and its retries, not a load test.
 const MAX_HELD: usize = 128;
@@ -196,6 +196,9 @@ async fn tunnel(
     }
     let lost = |why: h2::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
+        None if why.is_remote() && why.reason() == Some(stream::TRAILERS_TOO_LARGE) && why.is_reset() => {
+            Own::no_answer(tag, NoAnswer::Malformed, upstream::TOO_MANY_TRAILERS)
+        }
         // So the laptop says that it could not go on, of this one stream: its head was lost on the way.
         None if why.is_remote() && why.reason() == Some(h2::Reason::INTERNAL_ERROR) && why.is_reset() => {
             Own::no_answer(tag, NoAnswer::Closed, "the service broke off in the middle of its answer")
@@ -216,7 +219,9 @@ async fn tunnel(
         upload = Some(rt::spawn(async move {
             let counted = |count| Flight::uploaded(&daemon, &lane, &counters, count);
             // Why it ended is told by the answer, or by its absence.
-            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, counted).await {
+            if let Err(Unsent::Source(why)) =
+                stream::send_body(body, &mut to_laptop, |_| h2::Reason::INTERNAL_ERROR, counted).await
+            {
                 tracing::debug!("a request's body broke off: {why}");
             }
         }));
