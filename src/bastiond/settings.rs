@@ -25,7 +25,7 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "http",
     "ssh",
     "state",
@@ -33,6 +33,7 @@ const KEYS: [&str; 15] = [
     "control_socket",
     "lease",
     "hold",
+    "settle",
     "exit_when_idle",
     "cors_origin",
     "local",
@@ -74,6 +75,9 @@ pub(crate) struct Flags {
     /// how long a request waits for its laptop to come back (default 10)
     #[argh(option, arg_name = "seconds")]
     hold: Option<String>,
+    /// how long after a start without any session tags that nobody has claimed wait, too: a bastion that takes another's place (default 0)
+    #[argh(option, arg_name = "seconds")]
+    settle: Option<String>,
     /// end after so long without connection and session
     #[argh(option, arg_name = "seconds")]
     exit_when_idle: Option<String>,
@@ -116,6 +120,7 @@ impl Flags {
             ("control_socket", flags.control_socket),
             ("lease", flags.lease),
             ("hold", flags.hold),
+            ("settle", flags.settle),
             ("exit_when_idle", flags.exit_when_idle),
             ("local", flags.local.then(|| "true".to_owned())),
             ("staging_url", flags.staging_url),
@@ -146,6 +151,8 @@ pub(crate) struct Settings {
     pub ssh: SshAddress,
     pub state: PathBuf,
     pub control_socket: PathBuf,
+    /// How long after a start without sessions requests of unclaimed tags are held like those of sessions without lane.
+    pub settle: Duration,
     pub exit_when_idle: Option<Duration>,
     pub local: bool,
     pub metrics: Option<SocketAddr>,
@@ -288,12 +295,14 @@ impl Texts {
         }
         let control_socket = self.path("control_socket");
         let exit_when_idle = self.seconds("exit_when_idle", 1);
+        let settle = self.seconds("settle", 0).unwrap_or_default();
         match (http, ssh, state) {
             (Some(http), Some(ssh), Some(state)) if self.mistakes.is_empty() => Ok(Settings {
                 http,
                 ssh,
                 control_socket: control_socket.unwrap_or_else(|| state.join("control.sock")),
                 state,
+                settle,
                 exit_when_idle,
                 local,
                 metrics,
