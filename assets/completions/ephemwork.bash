@@ -62,7 +62,7 @@ _ephemwork() {
                     ;;
                 --log-format) choices='text journal json' ;;
                 *)
-                    choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --settle --drain --exit-when-idle'
+                    choices='--http --ssh --state --authorized-keys --control-socket --lease --hold --settle --slow-body --drain --exit-when-idle'
                     choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
                     ;;
             esac

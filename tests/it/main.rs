@@ -52,6 +52,7 @@ mod rekey;
 mod release;
 mod rough;
 mod shared;
+mod slow_bodies;
 mod smuggling;
 mod snippets;
 mod sshd;

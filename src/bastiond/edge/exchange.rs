@@ -13,7 +13,7 @@ pub(crate) struct Exchange {
     daemon: Arc<Daemon>,
     began: Instant,
     fate: Fate,
-    _open: Open,
+    open: Open,
 }
 
 /// Why an answer broke off.
@@ -41,13 +41,14 @@ impl Exchange {
             daemon: Arc::clone(daemon),
             began: Instant::now(),
             fate: Fate::Left,
-            _open: shared.open(),
+            open: shared.open(),
         }
     }
 
     /// Its answer begins: of a session, or (`None`) of the edge itself or of staging.
     pub(crate) fn answered(&self, session: Option<&Counters>, status: u16) {
         self.daemon.metrics.answered(session, status);
+        self.open.answered();
     }
 
     /// Its answer was handed on to its end.
