@@ -13,6 +13,7 @@ mod bastion_live;
 mod bastion_refusals;
 mod bastion_unit;
 mod bulk;
+mod channels;
 mod children;
 mod completions;
 mod config;
