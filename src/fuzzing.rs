@@ -3,7 +3,9 @@
 //! Each function takes any bytes and panics when a property does not hold. Nothing else in the program calls them.
 
 use std::path::Path;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, request};
 
@@ -11,6 +13,7 @@ use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict, encoded};
 use crate::bastiond::route;
 use crate::config;
 use crate::name::{Service, Tag, User};
+use crate::ssm;
 
 /// Parsing a config ends, and every mistake can be shown: its line is there, its column lies in it, they are in order.
 pub fn config(bytes: &[u8]) {
@@ -53,6 +56,52 @@ pub fn tag(bytes: &[u8]) {
         }
         Err(why) => assert!(!why.to_string().is_empty()),
     }
+}
+
+/// A message of Session Manager's data channel is read or refused; what is read lies in the bytes. A channel takes it in every
+/// state, goes on within its bounds, and says what it says only once.
+pub fn ssm_message(bytes: &[u8]) {
+    match ssm::Message::parse(Bytes::copy_from_slice(bytes)) {
+        Ok(message) => {
+            assert!(message.payload.is_empty() || bytes.ends_with(&message.payload));
+            assert!(
+                message.acknowledged().is_ok() || !message.payload.starts_with(br#"{"AcknowledgedMessageSequenceNumber":1}"#)
+            );
+            assert_eq!(message.output().trim(), message.output());
+        }
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
+    let now = Duration::from_secs(1);
+    let mut channel = ssm::Channel::new(ssm::Settings::new(ssm::PLAIN_PAYLOAD, 1, [0; 32]));
+    channel.connected(now, "token");
+    for _ in 0..3 {
+        channel.handle_input(now, ssm::Input::Binary(Bytes::copy_from_slice(bytes)));
+        channel.send(b"data");
+        let transmits = std::iter::from_fn(|| channel.poll_transmit(now)).take(100).count();
+        let events = std::iter::from_fn(|| channel.poll_event()).take(100).count();
+        assert!(transmits <= 3 && events <= 2, "{transmits} transmits, {events} events");
+        channel.handle_timeout(now);
+        assert!(channel.recv(1).is_none(), "data without a handshake");
+    }
+}
+
+/// What an agent asks for in the handshake is answered entry by entry, in JSON of a bounded size; a refusal has words.
+pub fn ssm_handshake(bytes: &[u8]) {
+    if let Some(request) = ssm::Request::parse(bytes) {
+        let response = request.response();
+        assert!(response.len() <= 16 * 1024, "{}", response.len());
+        let read: serde_json::Value = serde_json::from_slice(&response).unwrap_or_default();
+        let statuses: Vec<_> = read["ProcessedClientActions"].as_array().into_iter().flatten().collect();
+        let asked: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+        assert_eq!(Some(statuses.len()), asked["RequestedClientActions"].as_array().map(Vec::len));
+        let refused = statuses.iter().any(|entry| entry["ActionStatus"] != 1);
+        assert_eq!(
+            refused,
+            request.refusal().is_some_and(|refusal| !refusal.to_string().is_empty())
+        );
+    }
+    let message = ssm::Complete::parse(bytes).customer_message;
+    assert_eq!(message.trim(), message);
 }
 
 /// What passes the edge's guard is read in one way: however the bytes are cut, the same ones pass, and the head of each

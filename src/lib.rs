@@ -8,6 +8,7 @@ pub mod error;
 mod hop;
 pub mod name;
 pub mod protocol;
+pub mod ssm;
 
 pub mod host;
 pub mod log;

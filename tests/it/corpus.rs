@@ -34,6 +34,16 @@ fn head() {
     every_file_of("head", fuzzing::head);
 }
 
+#[test]
+fn ssm_message() {
+    every_file_of("ssm_message", fuzzing::ssm_message);
+}
+
+#[test]
+fn ssm_handshake() {
+    every_file_of("ssm_handshake", fuzzing::ssm_handshake);
+}
+
 /// What HTTP/1 requests are made of, and what breaks them.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&'static [u8]> = vec![
@@ -88,5 +98,16 @@ proptest! {
     #[test]
     fn any_tag(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
         fuzzing::tag(&bytes);
+    }
+
+    #[test]
+    fn any_ssm_message(bytes in prop::collection::vec(any::<u8>(), 0..300), output in any::<bool>(), length in 0..260u32) {
+        let mut bytes = bytes;
+        if output && bytes.len() >= 36 {
+            bytes[..4].copy_from_slice(&length.to_be_bytes());
+            bytes[4..36].copy_from_slice(b"output_stream_data              ");
+        }
+        fuzzing::ssm_message(&bytes);
+        fuzzing::ssm_handshake(&bytes);
     }
 }
