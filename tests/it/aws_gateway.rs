@@ -50,7 +50,7 @@ fn has_the_habits_of_aws() {
 
 /// One call by boto3 with one try: its answer, or AWS's error code, or the name of botocore's own error.
 #[track_caller]
-fn ask(world: &AwsWorld, service: &str, operation: &str, params: &Value) -> Result<Value, String> {
+pub(crate) fn ask(world: &AwsWorld, service: &str, operation: &str, params: &Value) -> Result<Value, String> {
     let python = need_module("boto3").unwrap();
     let mut command = Command::new(python);
     command.arg(peer("aws/selftest/ask.py")).arg(world.url());

@@ -57,6 +57,7 @@ mod slow_bodies;
 mod smuggling;
 mod snippets;
 mod sshd;
+mod ssm_double;
 mod staging;
 mod streaming;
 mod support;

@@ -12,6 +12,7 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod root;
 pub(crate) mod service;
+pub(crate) mod ssm;
 pub(crate) mod wire;
 pub(crate) mod workshop;
 
@@ -31,6 +32,7 @@ pub(crate) use engineer::Engineer;
 pub(crate) use peers::{need, need_module, peer};
 pub(crate) use process::Process;
 pub(crate) use service::Service;
+pub(crate) use ssm::Ssm;
 pub(crate) use wire::{Answer, Head, Wire, fetch, get};
 pub(crate) use workshop::Workshop;
 

@@ -244,6 +244,15 @@ impl AwsWorld {
         self.control("stream", json!({"url": url}));
     }
 
+    /// Sessions are made, and endpoints' tunnels carried, by the double with this control door and these websockets.
+    #[track_caller]
+    pub(crate) fn double(&self, control: SocketAddr, secure: SocketAddr) {
+        self.control(
+            "double",
+            json!({"url": format!("http://{control}"), "secure": secure.to_string()}),
+        );
+    }
+
     /// One more access key that AWS knows, with the session token it must come with.
     #[track_caller]
     pub(crate) fn access_key(&self, id: &str, secret: &str, token: Option<&str>) {

@@ -249,7 +249,7 @@ def create_endpoint(world, call, params):
         "InstanceConnectEndpointArn": f"arn:aws:ec2:{call.region}:{made['OwnerId']}:instance-connect-endpoint/{identity}",
         "State": "create-in-progress",
         "StateMessage": "",
-        "DnsName": f"{identity}.00000000.ec2-instance-connect-endpoint.{call.region}.amazonaws.com",
+        "DnsName": endpoint_host(world, call, identity),
         "NetworkInterfaceIds": [made["NetworkInterfaceId"]],
         "VpcId": subnet["VpcId"],
         "AvailabilityZone": subnet["AvailabilityZone"],
@@ -261,6 +261,13 @@ def create_endpoint(world, call, params):
     }
     store[identity] = {"region": call.region, "token": token, "data": data, "left": world.habits["settling"]}
     return {"InstanceConnectEndpoint": data, "ClientToken": token}
+
+
+def endpoint_host(world, call, identity):
+    """Where its tunnels are: at the double, if there is one, whose port belongs to the name then."""
+    if world.double is not None:
+        return world.double.secure
+    return f"{identity}.00000000.ec2-instance-connect-endpoint.{call.region}.amazonaws.com"
 
 
 def describe_endpoints(world, call, params):

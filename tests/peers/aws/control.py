@@ -8,6 +8,7 @@ import encode
 import habits
 import inventory
 import models
+import sessions
 import staging
 from encode import Refusal
 
@@ -112,6 +113,11 @@ def stream(world, given):
     world.state.stream_url = given["url"]
 
 
+def double(world, given):
+    """Sessions are made, and endpoints' tunnels carried, by the double at `url` (its control door), websockets at `secure`."""
+    world.double = sessions.Double(given["url"], given["secure"]) if given.get("url") else None
+
+
 def key(world, given):
     """One more access key that AWS knows, or one it knows no more (without a secret)."""
     if given.get("secret") is None:
@@ -156,6 +162,7 @@ PATHS = {
     "target": target,
     "console": console,
     "stream": stream,
+    "double": double,
     "key": key,
     "aws": aws,
     "staging": lambda world, given: staging.make(world, **given),

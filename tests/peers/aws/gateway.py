@@ -6,7 +6,7 @@ service is AWS traffic; /_gateway/... is what the test says (control.py). Each r
    wrong is answered as AWS would and remembered as a violation, for which the test fails;
 2. struck by a fault, if the test asked for one from this call on (faults.py);
 3. carried out by moto, in this process, with AWS's habits around it (habits.py, settling.py, compute.py, balancing.py,
-   managing.py, objects.py).
+   managing.py, objects.py). Sessions are made by the double of tests/doubles, if a test starts one (sessions.py).
 
 What moto 5.2 does not do, of what the product calls, and is done here instead:
 * Missing altogether: ec2 CreateInstanceConnectEndpoint, DescribeInstanceConnectEndpoints, DeleteInstanceConnectEndpoint;

@@ -1,4 +1,4 @@
-"""Systems Manager, IAM and Instance Connect beyond moto: agents, sessions, the policy simulator, key pushes."""
+"""Systems Manager, IAM and Instance Connect beyond moto: agents, the policy simulator, key pushes. Sessions: sessions.py."""
 
 import datetime
 import json
@@ -107,62 +107,6 @@ def information(instance, ping):
     }
 
 
-# -- sessions
-
-
-def start_session(world, call, params):
-    target = params["Target"]
-    online = instance_information(world, call, {"Filters": [{"Key": "InstanceIds", "Values": [target]}]})[
-        "InstanceInformationList"
-    ]
-    if not any(each["PingStatus"] == "Online" for each in online):
-        raise Refusal("TargetNotConnected", f"{target} is not connected.")
-    caller = world.account.call("sts", call.region, "GetCallerIdentity")["Arn"]
-    identity = f"{caller.rpartition('/')[2]}-{secrets.token_hex(9)[:17]}"
-    session = {
-        "SessionId": identity,
-        "Target": target,
-        "Status": "Connected",
-        "StartDate": datetime.datetime.now(datetime.timezone.utc),
-        "DocumentName": params.get("DocumentName", "SSM-SessionManagerRunShell"),
-        "Owner": caller,
-        "Reason": params.get("Reason"),
-    }
-    world.state.sessions[identity] = session
-    return opened(world, session)
-
-
-def resume_session(world, call, params):
-    session = world.state.sessions.get(params["SessionId"])
-    if session is None or session["Status"] == "Terminated":
-        raise Refusal("DoesNotExistException", f"Session {params['SessionId']} does not exist or is terminated.")
-    return opened(world, session)
-
-
-def opened(world, session):
-    identity = session["SessionId"]
-    url = world.state.stream_url or f"wss://ssmmessages.invalid/v1/data-channel/{identity}?role=publish_subscribe"
-    return {"SessionId": identity, "TokenValue": secrets.token_urlsafe(64), "StreamUrl": url}
-
-
-def terminate_session(world, call, params):
-    session = world.state.sessions.get(params["SessionId"])
-    if session is not None:
-        session |= {"Status": "Terminated", "EndDate": datetime.datetime.now(datetime.timezone.utc)}
-    return {"SessionId": params["SessionId"]}
-
-
-def describe_sessions(world, call, params):
-    ended = params["State"] == "History"
-    found = [each for each in world.state.sessions.values() if (each["Status"] == "Terminated") == ended]
-    for each in params.get("Filters", []):
-        member = {"Target": "Target", "Owner": "Owner", "SessionId": "SessionId", "Status": "Status"}.get(each["key"])
-        if member is None:
-            raise Refusal("InvalidFilterKey", f"{each['key']} is not served here")
-        found = [one for one in found if one[member] == each["value"]]
-    return {"Sessions": found}
-
-
 # -- key pushes and the simulator
 
 
@@ -200,10 +144,6 @@ def new_profile(world, call, params):
 
 HANDLERS = {
     "ssm:DescribeInstanceInformation": instance_information,
-    "ssm:StartSession": start_session,
-    "ssm:ResumeSession": resume_session,
-    "ssm:TerminateSession": terminate_session,
-    "ssm:DescribeSessions": describe_sessions,
     "ec2-instance-connect:SendSSHPublicKey": send_key,
     "iam:SimulatePrincipalPolicy": simulate,
     "iam:CreateInstanceProfile": new_profile,

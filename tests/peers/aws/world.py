@@ -18,6 +18,7 @@ import managing
 import models
 import objects
 import rules
+import sessions
 import settling
 import signature
 from account import Account
@@ -47,7 +48,7 @@ DENIED = {
 
 CALLER = "arn:aws:sts::123456789012:user/moto"
 
-HANDLERS = compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS
+HANDLERS = compute.HANDLERS | balancing.HANDLERS | managing.HANDLERS | sessions.HANDLERS
 
 
 class State:
@@ -88,6 +89,8 @@ class World:
     def __init__(self):
         self.lock = threading.RLock()
         self.account = Account()
+        # What carries the bytes of sessions and tunnels; it outlives a reset.
+        self.double = None
         self.reset()
 
     def reset(self):
