@@ -10,5 +10,5 @@ mod transport;
 pub(crate) mod window;
 
 pub use link::{Link, Requests};
-pub use ssh::{ClientKey, Login};
+pub use ssh::{ClientKey, Login, is_wrong_host_key};
 pub use transport::Transport;
