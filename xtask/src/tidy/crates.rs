@@ -17,10 +17,12 @@ const LICENCES: &[&str] = &[
     "ISC",
     "MIT",
     "Unicode-3.0",
+    "Zlib",
 ];
 
 /// Crates that may be there in two versions, and why.
 const TWICE: &[(&str, &str)] = &[
+    ("base64", "tokio-websockets uses 0.22; russh uses 0.23"),
     ("block-buffer", SHA1),
     ("cpufeatures", SHA1),
     ("crypto-common", SHA1),
