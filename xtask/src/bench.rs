@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels
     #[argh(switch)]
     quick: bool,
-    /// one part: requests, bulk, beside, syscalls, idle or flat (repeatable)
+    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// nginx's worker_processes (default auto)
@@ -114,8 +114,9 @@ const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat
 const SSM: &str = "ssm";
 
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
-    if let Some(unknown) = arguments.only.iter().find(|part| !PARTS.contains(&part.as_str())) {
-        return Err(format!("there is no part {unknown:?}; there are {}", PARTS.join(", ")));
+    let parts = if arguments.way.is_some() { ssm::PARTS } else { PARTS };
+    if let Some(unknown) = arguments.only.iter().find(|part| !parts.contains(&part.as_str())) {
+        return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")));
     }
     if let Some(unknown) = arguments.way.as_deref().filter(|way| *way != SSM) {
         return Err(format!("there is no way {unknown:?} to measure; there is {SSM}"));
@@ -212,7 +213,14 @@ fn measure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Resu
 fn measure_ssm(arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
     let (_service, address) = start_service(programs)?;
     let about = about(arguments);
-    let (document, result) = ssm::measure(arguments.quick, &programs.ephemwork, address, directory, &about);
+    let order = ssm::Order {
+        quick: arguments.quick,
+        only: &arguments.only,
+        ephemwork: &programs.ephemwork,
+        service: address,
+        directory,
+    };
+    let (document, result) = ssm::measure(&order, &about);
     save("ssm-", &document)?;
     result
 }

@@ -10,7 +10,7 @@ mod figures;
 mod world;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,6 +57,9 @@ const BESIDE_UP_TAIL: &str = "p99 ms beside a download (up)";
 const BESIDE_DOWN: &str = "p50 ms beside an upload (down)";
 const BESIDE_DOWN_TAIL: &str = "p99 ms beside an upload (down)";
 
+/// What `--only` may name here.
+pub(super) const PARTS: &[&str] = &["down", "up", "beside"];
+
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 struct Tempo {
@@ -89,21 +92,24 @@ const QUICK: Tempo = Tempo {
 /// How long what a cut-off body left on its way may take to be gone. Sockets on the way hold some MiB, at 0.9 MB/s.
 const GONE: Duration = Duration::from_secs(30);
 
-/// Measures with the double that was built beside `ephemwork`; prints the table and gives it as JSON.
-pub(super) fn measure(
-    quick: bool,
-    ephemwork: &Path,
-    service: SocketAddr,
-    directory: &Path,
-    about: &Value,
-) -> (Value, Result<(), String>) {
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    pub(super) quick: bool,
+    /// Of [`PARTS`]; none is all.
+    pub(super) only: &'a [String],
+    /// The executable; the double is beside it.
+    pub(super) ephemwork: &'a Path,
+    /// Where the developer's service is.
+    pub(super) service: SocketAddr,
+    /// An empty one.
+    pub(super) directory: &'a Path,
+}
+
+/// Measures; prints the table and gives it as JSON.
+pub(super) fn measure(order: &Order<'_>, about: &Value) -> (Value, Result<(), String>) {
     let mut figures = Figures::default();
-    let programs = Programs {
-        ephemwork: ephemwork.to_owned(),
-        double: ephemwork.with_file_name("ephemwork-ssm-double"),
-    };
-    let tempo = if quick { QUICK } else { FULL };
-    let result = measure_into(&tempo, &programs, service, directory, &mut figures);
+    let result = measure_into(order, &mut figures);
     if let Err(why) = &result {
         figures.note(&format!("the rest was not measured: {why}"));
     }
@@ -111,29 +117,39 @@ pub(super) fn measure(
     (figures.json(about), result)
 }
 
-fn measure_into(
-    tempo: &Tempo,
-    programs: &Programs,
-    service: SocketAddr,
-    directory: &Path,
-    figures: &mut Figures,
-) -> Result<(), String> {
+fn measure_into(order: &Order<'_>, figures: &mut Figures) -> Result<(), String> {
+    let tempo = if order.quick { QUICK } else { FULL };
+    let programs = Programs {
+        ephemwork: order.ephemwork.to_owned(),
+        double: order.ephemwork.with_file_name("ephemwork-ssm-double"),
+    };
+    let wanted = |part: &str| order.only.is_empty() || order.only.iter().any(|only| only == part);
     for round_trip in [NEAR, FAR] {
         println!("a round trip of {round_trip} ms ...");
-        let directory: PathBuf = directory.join(format!("ssm-{round_trip}"));
-        let world = World::start(&directory, service, programs, round_trip)?;
+        let directory = order.directory.join(format!("ssm-{round_trip}"));
+        let world = World::start(&directory, order.service, &programs, round_trip)?;
         let bench = Bench {
             one: world.laptop("alice", "lanes = 1")?,
-            several: several(&world, figures)?,
+            several: if wanted("down") {
+                several(&world, figures)?
+            } else {
+                Vec::new()
+            },
             own: world.laptop("carol", "")?,
             world,
-            tempo: *tempo,
+            tempo,
             round_trip,
         };
         for _ in 0..tempo.rounds {
-            bench.down(figures)?;
-            bench.up(figures)?;
-            bench.beside(figures)?;
+            if wanted("down") {
+                bench.down(figures)?;
+            }
+            if wanted("up") {
+                bench.up(figures)?;
+            }
+            if wanted("beside") {
+                bench.beside(figures)?;
+            }
         }
         bench.world.violations()?;
     }
