@@ -13,6 +13,7 @@ mod process;
 mod product;
 mod report;
 pub(crate) mod service;
+mod ssm;
 mod wire;
 
 use std::fs;
@@ -30,14 +31,18 @@ use process::Running;
 use product::{Product, Programs};
 use report::Report;
 
-/// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`
+/// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`;
+/// `cargo xtask bench ssm` measures the way through Session Manager instead
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 pub(crate) struct Arguments {
+    /// ssm: the way through Session Manager, against a double with the real agent's pace
+    #[argh(positional)]
+    way: Option<String>,
     /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels
     #[argh(switch)]
     quick: bool,
-    /// one part: requests, bulk, beside, syscalls, idle or flat (repeatable)
+    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// nginx's worker_processes (default auto)
@@ -105,9 +110,16 @@ const QUICK: Tempo = Tempo {
 /// What [`Arguments::only`] may name.
 const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat"];
 
+/// What [`Arguments::way`] may be.
+const SSM: &str = "ssm";
+
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
-    if let Some(unknown) = arguments.only.iter().find(|part| !PARTS.contains(&part.as_str())) {
-        return Err(format!("there is no part {unknown:?}; there are {}", PARTS.join(", ")));
+    let parts = if arguments.way.is_some() { ssm::PARTS } else { PARTS };
+    if let Some(unknown) = arguments.only.iter().find(|part| !parts.contains(&part.as_str())) {
+        return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")));
+    }
+    if let Some(unknown) = arguments.way.as_deref().filter(|way| *way != SSM) {
+        return Err(format!("there is no way {unknown:?} to measure; there is {SSM}"));
     }
     if !cfg!(target_os = "linux") {
         return Err("the benchmark reads /proc and runs on Linux only".to_owned());
@@ -122,7 +134,10 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
             let directory = PathBuf::from(host.variable("TMPDIR").unwrap_or("/tmp"));
             let directory = directory.join(format!("ephemwork-bench-{}", std::process::id()));
             clean_up_on_every_way_out(&directory)?;
-            let result = measure(arguments, &programs, &directory);
+            let result = match &arguments.way {
+                Some(_) => measure_ssm(arguments, &programs, &directory),
+                None => measure(arguments, &programs, &directory),
+            };
             fs::remove_dir_all(&directory).ok();
             result
         }
@@ -190,19 +205,40 @@ fn measure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Resu
         report.skip(&format!("the rest: {why}"));
     }
     println!("\n{}", report.table());
-    save(arguments, &report)?;
+    save("", &report.json(about(arguments)))?;
     result
+}
+
+/// The way through Session Manager.
+fn measure_ssm(arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let (_service, address) = start_service(programs)?;
+    let about = about(arguments);
+    let order = ssm::Order {
+        quick: arguments.quick,
+        only: &arguments.only,
+        ephemwork: &programs.ephemwork,
+        service: address,
+        directory,
+    };
+    let (document, result) = ssm::measure(&order, &about);
+    save("ssm-", &document)?;
+    result
+}
+
+fn start_service(programs: &Programs) -> Result<(Running, SocketAddr), String> {
+    let mut start = Command::new(&programs.xtask);
+    let mut service = Running::start("the service", start.arg("bench-service").stdout(Stdio::piped()))?;
+    let address = service.ready_line()?;
+    let address = address
+        .parse()
+        .map_err(|why| format!("the service's address {address:?}: {why}"))?;
+    Ok((service, address))
 }
 
 fn measure_into(arguments: &Arguments, programs: &Programs, directory: &Path, report: &mut Report) -> Result<(), String> {
     let tempo = if arguments.quick { QUICK } else { FULL };
     let wanted = |part: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == part);
-    let mut start = Command::new(&programs.xtask);
-    let mut service = Running::start("the service", start.arg("bench-service").stdout(Stdio::piped()))?;
-    let address = service.ready_line()?;
-    let address: SocketAddr = address
-        .parse()
-        .map_err(|why| format!("the service's address {address:?}: {why}"))?;
+    let (service, address) = start_service(programs)?;
     let direct = System {
         name: report::DIRECT,
         edge: address,
@@ -257,7 +293,8 @@ fn measure_into(arguments: &Arguments, programs: &Programs, directory: &Path, re
     Ok(())
 }
 
-fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {
+/// When, with what, and where something was measured.
+fn about(arguments: &Arguments) -> serde_json::Value {
     let first_line = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
@@ -269,7 +306,7 @@ fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {
         .find_map(|line| line.strip_prefix("model name"))
         .map(|rest| rest.trim_start_matches([':', '\t', ' ']));
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let about = json!({
+    json!({
         "date": now,
         "quick": arguments.quick,
         "program": ephemwork::version("ephemwork"),
@@ -279,10 +316,15 @@ fn save(arguments: &Arguments, report: &Report) -> Result<(), String> {
         "cores": std::thread::available_parallelism().map(usize::from).ok(),
         "tcp_congestion_control": fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok().map(|text| text.trim().to_owned()),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").ok().map(|text| text.trim().to_owned()),
-    });
+    })
+}
+
+/// Keeps a document with its `about.date` in its name.
+fn save(kind: &str, document: &serde_json::Value) -> Result<(), String> {
+    let date = document["about"]["date"].as_str().unwrap_or_default().replace(':', "-");
     let directory = crate::top().join("target/bench");
-    let file = directory.join(format!("{}.json", now.replace(':', "-")));
-    let text = serde_json::to_string_pretty(&report.json(about)).map_err(|why| why.to_string())?;
+    let file = directory.join(format!("{kind}{date}.json"));
+    let text = serde_json::to_string_pretty(document).map_err(|why| why.to_string())?;
     let written = fs::create_dir_all(&directory).and_then(|()| fs::write(&file, text + "\n"));
     written.map_err(|why| format!("{}: {why}", file.display()))?;
     println!("written to {}", file.display());

@@ -88,6 +88,7 @@ fn seen(session: &Session) -> Value {
         "websockets": state.websockets,
         "up": counted(state.counted_up),
         "down": counted(state.counted_down),
+        "paced_us": u64::try_from(state.paced.as_micros()).unwrap_or(u64::MAX),
         "most_outstanding": state.most_outstanding,
     })
 }

@@ -15,7 +15,7 @@
 //!     `agent_back_ms`, `hour_ms`, `seed`; for later sessions and those that are open.
 //!   * `sessions`: all that ever were: `number` (from 0), `id`, `target`, `document`, `owner`, `reason`, `open`, `over` (why), `client` and `agent`
 //!     (attached), `phase` of the agent, `complete` (HandshakeComplete was delivered), `websockets` (how many the client opened),
-//!     `most_outstanding`, and for `up` and `down` `messages`, `bytes` of payload, `acks`, `retransmissions`.
+//!     `most_outstanding`, `paced_us` (how long the agent worked and slept for what it sent, in microseconds), and for `up` and `down` `messages`, `bytes` of payload, `acks`, `retransmissions`.
 //!   * `violations`: a sentence each; `forgive` gives and forgets them.
 //!   * `fault`: see below. `{"session":"…"}` strikes one session, else all that are open, and what lasts strikes later ones too.
 //!     Once: `cut_client` (reset), `bye` (close 1000 "Bye", both ends), `blackhole` (takes bytes, never answers), `cut_agent` (true,

@@ -102,6 +102,8 @@ pub(crate) struct State {
     pub(crate) websockets: u64,
     pub(crate) counted_up: Counters,
     pub(crate) counted_down: Counters,
+    /// How long the agent was at work on what it read of its port, or asleep behind it: not waiting for the port, nor for the client.
+    pub(crate) paced: Duration,
     pub(crate) most_outstanding: i64,
     dice: Dice,
     pub(crate) last_cut_client: Instant,
@@ -130,6 +132,7 @@ impl Session {
             websockets: 0,
             counted_up: Counters::default(),
             counted_down: Counters::default(),
+            paced: Duration::ZERO,
             most_outstanding: 0,
             dice: Dice(settings.seed),
             last_cut_client: now,

@@ -169,8 +169,12 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
     drop(state);
     session.changed.notify_all();
     let mut piece = Vec::new();
+    let mut begun: Option<Instant> = None;
     loop {
         let mut state = session.lock();
+        if let Some(begun) = begun.take() {
+            state.paced += begun.elapsed();
+        }
         while state.agent.paused || state.down_full() || !state.client_attached() {
             if state.over.is_some() || !state.agent.alive {
                 return;
@@ -186,6 +190,7 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
             return;
         }
         let now = Instant::now();
+        begun = Some(now);
         if length == 0 {
             if state.agent.phase == Phase::Ready {
                 state.agent.phase = Phase::Finishing(now);

@@ -124,7 +124,7 @@ impl Load {
         let mut run = Run {
             load: self,
             head: self.head(),
-            pattern: vec![b'x'; PIECE],
+            pattern: wire::pattern(PIECE),
             space: vec![0; PIECE],
             requests: 0,
             latency: Histogram::new(),

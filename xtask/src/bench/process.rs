@@ -48,8 +48,13 @@ impl Running {
         self.child.id()
     }
 
-    /// Its first line of output that starts with `ready `, without that word. It must have been given a piped stdout.
+    /// What follows `ready ` on its first line of output that starts so. It must have been given a piped stdout.
     pub(crate) fn ready_line(&mut self) -> Result<String, String> {
+        self.line_after("ready ")
+    }
+
+    /// The same with another beginning.
+    pub(crate) fn line_after(&mut self, beginning: &str) -> Result<String, String> {
         let Some(stdout) = self.child.stdout.take() else {
             return Err(format!("{} has no output to read", self.name));
         };
@@ -57,7 +62,7 @@ impl Running {
         let found = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("ready ").map(str::to_owned));
+            .find_map(|line| line.strip_prefix(beginning).map(str::to_owned));
         std::thread::spawn(move || for _ in lines {});
         found.ok_or_else(|| format!("{} ended before it was ready", self.name))
     }

@@ -51,7 +51,7 @@ fn serve() -> io::Result<()> {
     let mut next = 1;
     let mut events = Events::with_capacity(1024);
     let mut space = vec![0; PIECE];
-    let pattern = vec![b'y'; PIECE];
+    let pattern = wire::pattern(PIECE);
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {

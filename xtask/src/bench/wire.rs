@@ -4,6 +4,18 @@
 /// The longest head that is waited for, in bytes; proxies add a few fields to what we send.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// So many bytes to send, the same each time, that no compression makes fewer (xorshift64, Marsaglia 2003).
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
 /// What a request's or an answer's head says.
 #[derive(Debug)]
 pub(crate) struct Head {
