@@ -5,6 +5,7 @@
 //! is idle nobody reads from it; that it was closed meanwhile is found by one poll before it is used again.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -44,6 +45,15 @@ pub(crate) struct NoAnswer {
     pub(crate) error: hyper::Error,
     /// Nothing of an answer had arrived, so an idempotent request may be sent again.
     pub(crate) unanswered: bool,
+}
+
+/// What is said of an answer that is cut off because of its trailers; the limits are hyper's.
+pub(crate) const TOO_MANY_TRAILERS: &str = "the service sent more or larger trailers than are passed on (100 fields, 16 KiB)";
+
+/// Whether that is why an answer could not be read to its end. hyper has no other sign of it than its words.
+pub(crate) fn has_too_many_trailers(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|why| why.kind() == io::ErrorKind::InvalidData && why.to_string().contains("trailer"))
 }
 
 impl<B> Connection<B>

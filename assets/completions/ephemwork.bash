@@ -64,7 +64,7 @@ _ephemwork() {
                 --log-format) choices='text journal json' ;;
                 *)
                     choices='--http --ssh --state --authorize --authorized-keys --authorized-keys-command --user-from-arn'
-                    choices+=' --admin --imds --roots --control-socket --lease --hold --drain --exit-when-idle'
+                    choices+=' --admin --imds --roots --control-socket --lease --hold --settle --slow-body --drain --exit-when-idle'
                     choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
                     ;;
             esac

@@ -69,6 +69,8 @@ complete -c ephemwork -n '__ephemwork_verb bastiond' -l authorized-keys -r -F -d
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l control-socket -r -F -d 'The admin socket'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l lease -x -d 'How long a session waits'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l hold -x -d 'How long a request waits'
+complete -c ephemwork -n '__ephemwork_verb bastiond' -l settle -x -d 'How long unclaimed tags wait after a start'
+complete -c ephemwork -n '__ephemwork_verb bastiond' -l slow-body -x -d 'How long a KiB of a body may take'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l drain -x -d 'How long a drain waits'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l exit-when-idle -x -d 'End without sessions'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l cors-origin -x -d 'A trusted origin'

@@ -87,7 +87,8 @@ _ephemwork() {
                         '--user-from-arn[where an ARN has the name of the user]:pattern:' '*--admin[ARNs of who may free names]:pattern:' \
                         '--imds[the instance metadata service]:url:' '--roots[roots in place of those of the system]:file:_files' \
                         '--control-socket[the admin socket]:file:_files' '--lease[how long a session waits]:seconds:' \
-                        '--hold[how long a request waits]:seconds:' '--drain[how long a drain waits]:seconds:' \
+                        '--hold[how long a request waits]:seconds:' '--settle[how long unclaimed tags wait after a start]:seconds:' \
+                        '--slow-body[how long a KiB of a body may take]:seconds:' '--drain[how long a drain waits]:seconds:' \
                         '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \
                         '--local[serve one machine]' '--staging-url[where untagged requests go]:url:' \
                         '--metrics[where the Prometheus page is]:address:' '--rekey-bytes[bytes between key exchanges]:bytes:' \

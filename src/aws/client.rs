@@ -38,7 +38,7 @@ use http::HeaderMap;
 use super::call::{Ask, Call, Reply, Service};
 use super::credentials::{self, Found, chain};
 use super::failure::{Cause, Failure, SKEWED};
-use super::partition::Partition;
+use super::partition::{Kind, Partition};
 use super::query;
 use super::refused::{self, Refused};
 use crate::rt::{Network, SmithyClient, SmithySleep};
@@ -133,7 +133,11 @@ impl Client {
 
     /// Where a service is called, and the region that requests are signed for.
     fn endpoint(&self, service: Service) -> (String, String, Configured) {
-        let (default, signed_for) = self.partition.endpoint(service, &self.region);
+        let kind = Kind {
+            fips: self.config.use_fips().unwrap_or(false),
+            dual_stack: self.config.use_dual_stack().unwrap_or(false),
+        };
+        let (default, signed_for) = self.partition.endpoint(service, &self.region, kind);
         match self.configured(service) {
             Some(url) => (url.trim_end_matches('/').to_owned(), signed_for, Configured::Yes),
             None => (default, signed_for, Configured::No),

@@ -15,7 +15,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::os_shim_internal::Env;
 
-use super::Place;
+use super::{Partition, Place};
 use crate::error::{Error, Exit, Result};
 use crate::host::{self, Host};
 use crate::rt::{self, Network, SmithyClient, SmithySleep};
@@ -81,6 +81,12 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
         return Err(Error::new(Exit::Credentials, what));
     };
     let region = region(config.region().map(AsRef::as_ref), profile.as_deref())?;
+    if config.use_fips() == Some(true) && !Partition::of(&region).has_fips() {
+        let what = format!("there are no FIPS endpoints in {region}");
+        return Err(Error::new(Exit::Config, what)
+            .because("AWS_USE_FIPS_ENDPOINT or the profile's use_fips_endpoint asks for them")
+            .hint("export AWS_USE_FIPS_ENDPOINT=false"));
+    }
     let Some(credentials) = config.credentials_provider() else {
         return Err(Error::new(Exit::Bug, "aws-config gave no credentials provider"));
     };

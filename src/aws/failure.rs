@@ -143,6 +143,13 @@ impl Failure {
         }
     }
 
+    /// STS, IAM and Systems Manager give a wrong clock the code of a wrong signature; only the message tells.
+    fn is_late(&self) -> bool {
+        let late =
+            |message: &String| message.starts_with("Signature expired") || message.starts_with("Signature not yet current");
+        self.code_in(&["SignatureDoesNotMatch", "InvalidSignatureException"]) && self.message.as_ref().is_some_and(late)
+    }
+
     fn code_in(&self, list: &[&str]) -> bool {
         self.code().is_some_and(|code| list.contains(&code))
     }
@@ -195,7 +202,7 @@ impl From<Failure> for Error {
                 .hint(format!(
                     "aws sso login --profile {profile}, or renew AWS_SESSION_TOKEN if the environment has one"
                 )),
-            Cause::Refused if failure.code_in(SKEWED) => {
+            Cause::Refused if failure.code_in(SKEWED) || failure.is_late() => {
                 let what = "this machine's clock and AWS's differ too much";
                 Error::new(Exit::Credentials, what)
                     .because(&failure)
@@ -313,6 +320,24 @@ mod tests {
         let error = Error::from(failure);
         assert_eq!((error.exit, error.what.as_str()), (exit, what), "{error}");
         assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{error}");
+    }
+
+    #[test]
+    fn clocks() {
+        for (code, message) in [
+            ("RequestInTheFuture", "Request is in the future."),
+            (
+                "SignatureDoesNotMatch",
+                "Signature expired: 20261122T084653Z is now earlier than 20261122T085153Z",
+            ),
+            (
+                "InvalidSignatureException",
+                "Signature not yet current: 20261122T094653Z is still later than 20261122T085153Z",
+            ),
+        ] {
+            let what = "this machine's clock and AWS's differ too much";
+            check(refused(code, message, 403), Exit::Credentials, what, "timedatectl");
+        }
     }
 
     #[test]

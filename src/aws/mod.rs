@@ -9,6 +9,7 @@ mod client;
 mod credentials;
 #[cfg(test)]
 mod damage;
+mod date;
 mod failure;
 mod json;
 mod partition;

@@ -1,6 +1,7 @@
 //! STS: who the caller is.
 
 use super::call::{Ask, Call, Reply, Service, Unreadable};
+use super::date;
 use super::query::Form;
 use super::xml;
 
@@ -19,6 +20,8 @@ pub struct Identity {
     pub arn: String,
     /// The unique id: `AROA...:alice`.
     pub user_id: String,
+    /// What AWS's clock showed when it answered, in seconds since the epoch; without the answer's Date none.
+    pub date: Option<u64>,
 }
 
 impl Call for GetCallerIdentity {
@@ -31,12 +34,17 @@ impl Call for GetCallerIdentity {
     }
 
     fn answer(reply: &Reply) -> Result<Identity, Unreadable> {
+        let date = reply
+            .headers
+            .get("date")
+            .and_then(|value| date::seconds(value.to_str().ok()?));
         xml::read(&reply.body, |root| {
             let result = root.need("GetCallerIdentityResult")?;
             Ok(Identity {
                 account: result.need_text("Account")?,
                 arn: result.need_text("Arn")?,
                 user_id: result.need_text("UserId")?,
+                date,
             })
         })
     }

@@ -128,7 +128,7 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
         edge.daemon.drain_begins().await;
         Ok(None)
     };
-    let (intake, spoken) = match smol::future::or(Intake::begin(stream), leaves).await {
+    let (intake, spoken) = match smol::future::or(Intake::begin(stream, edge.daemon.settings.slow_body), leaves).await {
         Ok(Some(begun)) => begun,
         Ok(None) => return,
         Err(why) => {

@@ -76,8 +76,10 @@ pub(crate) struct Metrics {
     pub bytes_out: AtomicU64,
     /// Requests whose client left before their answer was complete.
     pub left: AtomicU64,
-    /// Answers that broke off.
+    /// Answers that broke off in the middle.
     pub cut: AtomicU64,
+    /// Answers that were cut off because of their trailers.
+    pub cut_by_trailers: AtomicU64,
     /// Requests held now, waiting for a lane to come back.
     pub held: AtomicU64,
     /// Requests that were held.
@@ -166,7 +168,13 @@ impl Metrics {
             "Requests whose client left before their answer was complete.",
             now(&self.left),
         );
-        page.counter("answers_cut_total", "Answers that broke off.", now(&self.cut));
+        page.head("answers_cut_total", "counter", "Answers that broke off, by reason.");
+        page.sample("answers_cut_total", "{reason=\"broke-off\"}", now(&self.cut));
+        page.sample(
+            "answers_cut_total",
+            "{reason=\"trailers-too-large\"}",
+            now(&self.cut_by_trailers),
+        );
         page.gauge(
             "held_requests",
             "Requests that wait for a laptop to come back.",

@@ -23,13 +23,14 @@ const LEASE: u64 = 60;
 const HOLD: u64 = 10;
 /// How long requests in flight may take after SIGTERM: below an ECS task's and systemd's usual 30 s and 90 s.
 const DRAIN: u64 = 20;
+const SLOW_BODY: u64 = 60; // For a KiB of a body; an ALB ends connections on which nothing comes for as long.
 /// The longest time that any setting takes, in seconds: a week. More is a typing error.
 const MAX_SECONDS: u64 = 7 * 24 * 3600;
 /// The smallest rekey limit, in bytes: below this a connection would do little but exchange keys.
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "http",
     "ssh",
     "state",
@@ -43,6 +44,8 @@ const KEYS: [&str; 21] = [
     "control_socket",
     "lease",
     "hold",
+    "settle",
+    "slow_body",
     "exit_when_idle",
     "cors_origin",
     "local",
@@ -102,6 +105,12 @@ pub(crate) struct Flags {
     /// how long a request waits for its laptop to come back (default 10)
     #[argh(option, arg_name = "seconds")]
     hold: Option<String>,
+    /// how long after a start without any session tags that nobody has claimed wait, too: a bastion that takes another's place (default 0)
+    #[argh(option, arg_name = "seconds")]
+    settle: Option<String>,
+    /// how long a client may take for each KiB of a request's body (default 60; 0: as long as it likes)
+    #[argh(option, arg_name = "seconds")]
+    slow_body: Option<String>,
     /// end after so long without connection and session
     #[argh(option, arg_name = "seconds")]
     exit_when_idle: Option<String>,
@@ -149,6 +158,8 @@ impl Flags {
             ("control_socket", flags.control_socket),
             ("lease", flags.lease),
             ("hold", flags.hold),
+            ("settle", flags.settle),
+            ("slow_body", flags.slow_body),
             ("exit_when_idle", flags.exit_when_idle),
             ("local", flags.local.then(|| "true".to_owned())),
             ("staging_url", flags.staging_url),
@@ -180,6 +191,10 @@ pub(crate) struct Settings {
     pub ssh: SshAddress,
     pub state: PathBuf,
     pub control_socket: PathBuf,
+    /// How long after a start without sessions requests of unclaimed tags are held like those of sessions without lane.
+    pub settle: Duration,
+    /// How long a client may take for each KiB of a request's body; `None` waits for ever.
+    pub slow_body: Option<Duration>,
     pub exit_when_idle: Option<Duration>,
     pub local: bool,
     pub metrics: Option<SocketAddr>,
@@ -324,12 +339,16 @@ impl Texts {
         let access = self.access();
         let control_socket = self.path("control_socket");
         let exit_when_idle = self.seconds("exit_when_idle", 1);
+        let settle = self.seconds("settle", 0).unwrap_or_default();
+        let slow_body = self.seconds("slow_body", 0).unwrap_or(Duration::from_secs(SLOW_BODY));
         match (http, ssh, state) {
             (Some(http), Some(ssh), Some(state)) if self.mistakes.is_empty() => Ok(Settings {
                 http,
                 ssh,
                 control_socket: control_socket.unwrap_or_else(|| state.join("control.sock")),
                 state,
+                settle,
+                slow_body: Some(slow_body).filter(|time| !time.is_zero()),
                 exit_when_idle,
                 local,
                 metrics,

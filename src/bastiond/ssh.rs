@@ -25,6 +25,7 @@ pub(crate) use laptop::Requests;
 
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::Daemon;
+use crate::bastiond::unaccepted::Unaccepted;
 use crate::rt::{self, AsyncRead, AsyncWrite, Readahead};
 use crate::tunnel::ssh as common;
 
@@ -90,10 +91,14 @@ pub(crate) async fn serve(listener: SshListener, key: HostKey, daemon: Arc<Daemo
         daemon: Arc::clone(&daemon),
     });
     let accepting = async {
+        let mut unaccepted = Unaccepted::new("SSH");
         loop {
-            if let Err(why) = accept(&listener, &server).await {
-                tracing::warn!("a connection to SSH was not accepted: {why}");
-                rt::sleep(ACCEPT_PAUSE).await;
+            match accept(&listener, &server).await {
+                Ok(()) => unaccepted.succeeded(),
+                Err(why) => {
+                    unaccepted.failed(&why);
+                    rt::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     };

@@ -3,6 +3,7 @@
 //! `turn.rs` changes who holds what, `upkeep.rs` does what time and the admin ask for, `view.rs` shows it all.
 //! The table's lock is never held across an `await`, and [`Daemon::route`] holds it for one hash lookup.
 
+mod settling;
 mod turn;
 mod upkeep;
 mod users;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bastiond::authorize::{Authorized, Sources};
 use crate::bastiond::changes::Changes;
@@ -24,6 +25,8 @@ use crate::bastiond::settings::{Settings, StagingUrl, Tunables};
 use crate::bastiond::store::Store;
 use crate::bastiond::users::{Owner, Users};
 use crate::name::Tag;
+
+use settling::Settling;
 
 /// What a client of a session without a lane is told to wait at most: the longest pause between two attempts of a laptop.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ pub(crate) struct Daemon {
     /// When the daemon started, seconds since the epoch.
     pub started: u64,
     clock: Clock,
+    settling: Settling,
     store: Store,
     /// Whoever changes sessions durably holds it from decision to application.
     turn: smol::lock::Mutex<()>,
@@ -68,6 +72,8 @@ pub(crate) struct Addresses {
 pub(crate) enum Route {
     /// Nobody claimed the tag.
     Unknown,
+    /// The same, but its laptop may be on its way: as [`Route::Away`].
+    Unclaimed { retry_after: Duration },
     /// It is claimed, and its laptop is away. Hold the request, then answer 503 with this Retry-After.
     Away { retry_after: Duration },
     /// Its lane with the fewest bytes outstanding.
@@ -105,6 +111,7 @@ impl Daemon {
     pub(crate) fn new(beginning: Beginning) -> Arc<Daemon> {
         let now = (beginning.clock)();
         let metrics = Metrics::default();
+        let settling = Settling::begin(Instant::now(), beginning.settings.settle, beginning.records.len());
         let lease = beginning.settings.tunables.lease;
         let mut table = Table {
             registry: Registry::restored(beginning.records, now.saturating_add(lease.as_secs())),
@@ -124,6 +131,7 @@ impl Daemon {
             addresses: beginning.addresses,
             started: now,
             clock: beginning.clock,
+            settling,
             store: beginning.store,
             turn: smol::lock::Mutex::new(()),
             table: Mutex::new(table),
@@ -149,7 +157,7 @@ impl Daemon {
     pub(crate) fn route(&self, tag: &Tag) -> Route {
         let table = self.table();
         let Some(way) = table.routes.get(tag) else {
-            return Route::Unknown;
+            return self.unclaimed();
         };
         match way.lanes.iter().min_by_key(|lane| lane.outstanding.load(Ordering::Relaxed)) {
             Some(lane) => Route::Lane(lane.clone(), way.counters.clone()),
@@ -162,16 +170,20 @@ impl Daemon {
         }
     }
 
-    /// Resolves when the tag's lanes change, when it is forgotten, and at once when it is not [`Route::Away`].
-    /// A change counts from this call on, not from the first poll.
+    /// Resolves when the tag's lanes change, when it is forgotten or claimed, and at once when it is neither [`Route::Away`] nor
+    /// [`Route::Unclaimed`]. A change counts from this call on, not from the first poll.
     pub(crate) fn hold(&self, tag: &Tag) -> impl Future<Output = ()> + Send + use<> {
+        let settled = self.settled();
         let change = match self.table().routes.get(tag) {
-            Some(way) if way.lanes.is_empty() => Some(way.changed.next()),
-            _ => None,
+            Some(way) if way.lanes.is_empty() => Some(Some(way.changed.next())),
+            Some(_) => None,
+            None => Some(None),
         };
         async move {
-            if let Some(change) = change {
-                change.await;
+            match change {
+                Some(Some(change)) => change.await,
+                Some(None) => settled.await,
+                None => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `ephemwork doctor`: looks at everything between this machine and the bastion, and says for each what repairs it.
 
+mod clock;
 mod transports;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -169,8 +170,8 @@ async fn account(host: &Host, wanted: &Wanted, profile: Option<&str>, report: &m
         "credentials",
         format!("{}, answered in {}", caller.arn, say::time(begun.elapsed())),
     );
-    // A clock that is too far off would have failed above; the client corrects what is less.
-    report.ok("clock", "AWS accepts this machine's signatures");
+    let (grade, what, repair) = clock::check(caller.date, now());
+    report.add("clock", grade, what, repair);
     match status::missing(&aws, &caller.arn).await {
         Ok(missing) if missing.is_empty() => report.ok("rights", "all that the bastion commands need"),
         Ok(missing) => report.add(
@@ -181,11 +182,15 @@ async fn account(host: &Host, wanted: &Wanted, profile: Option<&str>, report: &m
         ),
         Err(why) => report.add("rights", Grade::Warn, format!("not known: {why}"), None),
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match status::status(host, &aws, wanted, now).await {
+    match status::status(host, &aws, wanted, now()).await {
         Ok(status) => bastion(&status, report),
         Err(error) => report.fail("bastion", &error),
     }
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn bastion(status: &status::Status, report: &mut Report) {

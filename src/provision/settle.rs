@@ -18,6 +18,8 @@ use crate::error::{Error, Exit, Result};
 pub struct Caller {
     pub account: String,
     pub arn: String,
+    /// What AWS's clock showed, in seconds since the epoch.
+    pub date: Option<u64>,
 }
 
 /// Everything that a plan needs.
@@ -41,6 +43,7 @@ pub async fn caller(aws: &Aws, wanted: &Wanted) -> Result<Caller> {
     Ok(Caller {
         account: identity.account,
         arn: identity.arn,
+        date: identity.date,
     })
 }
 

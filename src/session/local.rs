@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::name::User;
 use crate::protocol;
 use crate::rt;
-use crate::tunnel::{ClientKey, Link, Login, Requests, Transport};
+use crate::tunnel::{ClientKey, Link, Login, Requests, Transport, is_wrong_host_key};
 use found::Found;
 pub(crate) use found::serving;
 use key::{laptop_key, write_private};
@@ -126,8 +126,47 @@ impl Local {
 
     /// Finds or starts the daemon and connects to it. `say` hears what takes longer than a moment.
     pub(crate) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<(Link, Requests, Ready)> {
-        let (ready, new_key) = self.ensure(say).await?;
-        staging::stage(&ready, self.listen, records).await?;
+        let first = match self.reach(records, say).await {
+            Err((error, Some(ready))) if is_wrong_host_key(&error) && self.unlike_itself(&ready, say).await? => {
+                self.reach(records, say).await
+            }
+            first => first,
+        };
+        first.map_err(|(error, ready)| match ready {
+            Some(ready) => {
+                let log = log(&self.home.local(self.listen));
+                let hint = "end it, and `up` starts another: kill";
+                error.hint(format!("{hint} {}; its log: {}", ready.pid, log.display()))
+            }
+            None => error,
+        })
+    }
+
+    /// Ends the daemon that shows another host key than it wrote into `ready.json`, if that is surely what happened: its socket lies in
+    /// a directory that only this user may enter, so that nobody can be in between.
+    async fn unlike_itself(&self, ready: &Ready, say: Say<'_>) -> Result<bool> {
+        let directory = self.home.local(self.listen);
+        let own = format!("unix:{}", self.home.socket(directory.join("ssh.sock"))?.display());
+        if ready.ssh != own {
+            return Ok(false);
+        }
+        // Another `up` may have done it meanwhile.
+        if let Some(daemon) = found::of(&directory, ready.pid).await {
+            let why = "it shows another host key than ready.json has";
+            self.replace(&daemon, why, say).await?;
+        }
+        Ok(true)
+    }
+
+    /// One try to connect; with the daemon that it failed at, if there was one that serves.
+    async fn reach(
+        &self,
+        records: &Records,
+        say: Say<'_>,
+    ) -> std::result::Result<(Link, Requests, Ready), (Error, Option<Box<Ready>>)> {
+        let (ready, new_key) = self.ensure(say).await.map_err(|error| (error, None))?;
+        let staged = staging::stage(&ready, self.listen, records).await;
+        staged.map_err(|error| (error, None))?;
         let transport = match ready.ssh.strip_prefix("unix:") {
             Some(path) => Transport::Unix(PathBuf::from(path)),
             None => Transport::Tcp(ready.ssh.clone()),
@@ -143,15 +182,7 @@ impl Local {
                 Ok((link, requests)) => return Ok((link, requests, ready)),
                 // The daemon reads its keys again a moment after it was told to.
                 Err(_) if new_key && begun.elapsed() < NEW_KEY => rt::sleep(LOOK).await,
-                Err(error) => {
-                    let log = log(&self.home.local(self.listen));
-                    let hint = format!(
-                        "end it, and `up` starts another: kill {}; its log: {}",
-                        ready.pid,
-                        log.display()
-                    );
-                    return Err(error.hint(hint));
-                }
+                Err(error) => return Err((error, Some(Box::new(ready)))),
             }
         }
     }

@@ -15,7 +15,7 @@ pub(crate) mod window;
 
 pub use link::{Link, Requests};
 pub(crate) use ssh::Unconnected;
-pub use ssh::{ClientKey, Login};
+pub use ssh::{ClientKey, Login, is_wrong_host_key};
 pub(crate) use transport::Stream;
 pub use transport::Transport;
 pub(crate) use websocket::Unopened;

@@ -102,11 +102,16 @@ pub(crate) enum Unsent<E> {
     Stream,
 }
 
+/// How a stream is reset whose message has more or larger trailers than are passed on; any other message that breaks off is an
+/// INTERNAL_ERROR. A reset carries no words, and most of the answer is with the client already.
+pub(crate) const TRAILERS_TOO_LARGE: Reason = Reason::ENHANCE_YOUR_CALM;
+
 /// Sends a body to its end, no faster than the other side takes it. `sent` learns of every piece's length.
-/// On failure the stream is reset, so that the other side never takes a part for the whole.
+/// On failure the stream is reset, as `reason` says, so that the other side never takes a part for the whole.
 pub(crate) async fn send_body<B>(
     mut body: B,
     stream: &mut SendStream<Bytes>,
+    reason: impl Fn(&B::Error) -> Reason,
     mut sent: impl FnMut(u64),
 ) -> Result<(), Unsent<B::Error>>
 where
@@ -125,7 +130,7 @@ where
         let frame = match frame.await.map_err(|_| Unsent::Stream)? {
             Some(Ok(frame)) => frame,
             Some(Err(why)) => {
-                stream.send_reset(Reason::INTERNAL_ERROR);
+                stream.send_reset(reason(&why));
                 return Err(Unsent::Source(why));
             }
             None => return stream.send_data(Bytes::new(), true).map_err(|_| Unsent::Stream),

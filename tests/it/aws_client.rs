@@ -407,6 +407,53 @@ fn proxies_and_what_they_do_not_serve() {
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
+/// What a proxy is asked for, which connects to nothing.
+#[test]
+fn fips_and_dual_stack_endpoints_are_called_when_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = listener.local_addr().unwrap();
+    let (heard, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut client = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(client.try_clone().unwrap()).read_line(&mut line).unwrap();
+            client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").ok();
+            heard.send(line.trim().to_owned()).ok();
+        }
+    });
+    let home = tempfile::tempdir().unwrap();
+    let config = "[default]\nregion = eu-west-1\naws_access_key_id = a\naws_secret_access_key = b\n\
+                  [profile six]\nregion = eu-west-1\nuse_dualstack_endpoint = true\naws_access_key_id = a\naws_secret_access_key = b\n";
+    for (name, value, host) in [
+        ("AWS_USE_FIPS_ENDPOINT", "false", "sts.eu-west-1.amazonaws.com"),
+        ("AWS_USE_FIPS_ENDPOINT", "true", "sts-fips.eu-west-1.amazonaws.com"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "true", "sts.eu-west-1.api.aws"),
+        ("AWS_PROFILE", "six", "sts.eu-west-1.api.aws"),
+    ] {
+        let mut environment = configured(home.path(), config);
+        environment.push(("HTTPS_PROXY", format!("http://{proxy}")));
+        environment.push(("AWS_MAX_ATTEMPTS", "1".to_owned()));
+        environment.push((name, value.to_owned()));
+        let error = who(&environment, &Place::default()).unwrap_err();
+        assert_eq!(
+            asked.recv().unwrap(),
+            format!("CONNECT {host}:443 HTTP/1.1"),
+            "{name}={value}: {error:?}"
+        );
+        assert!(error.what.contains(host), "{error:?}");
+    }
+    let mut environment = configured(home.path(), config);
+    environment.push(("AWS_USE_FIPS_ENDPOINT", "true".to_owned()));
+    environment.push(("AWS_REGION", "cn-north-1".to_owned()));
+    refused(
+        &environment,
+        Exit::Config,
+        "there are no FIPS endpoints in cn-north-1",
+        "AWS_USE_FIPS_ENDPOINT=false",
+    );
+}
+
 #[test]
 fn opening_waits_for_nobody() {
     let Some(world) = AwsWorld::start() else { return };

@@ -50,9 +50,13 @@ fn reads(name: &str) -> bool {
         .any(|verb| operation.starts_with(verb))
 }
 
+fn all_faults() -> bool {
+    std::env::var("EPHEMWORK_ALL_FAULTS").is_ok()
+}
+
 /// The faults to try, in order: after how many calls, and which.
 fn faults(calls: &[String]) -> Vec<(usize, Fault)> {
-    let all = std::env::var("EPHEMWORK_ALL_FAULTS").is_ok();
+    let all = all_faults();
     let (mut faults, mut writes) = (Vec::new(), 0);
     for (at, call) in calls.iter().enumerate() {
         if all {
@@ -90,6 +94,10 @@ fn healed_after_every_fault(way: &Way) {
     let Some(mut engineer) = Engineer::start() else { return };
     let (calls, expected) = undisturbed(&mut engineer, way);
     for (at, fault) in faults(&calls) {
+        if all_faults() {
+            // It takes an hour or more; this is how far it is.
+            eprintln!("{:?}: {fault:?} at call {at} of {}", way.arguments, calls.len());
+        }
         engineer.again();
         (way.prepare)(&engineer);
         engineer.world.fail_from(at as u64, fault);
@@ -137,12 +145,11 @@ fn killed_at_any_call() {
     let Some(mut engineer) = Engineer::start() else { return };
     for way in [&INIT, &UPGRADE, &DESTROY] {
         let (calls, expected) = undisturbed(&mut engineer, way);
-        let step = if std::env::var("EPHEMWORK_ALL_FAULTS").is_ok() {
-            1
-        } else {
-            calls.len().div_ceil(3)
-        };
+        let step = if all_faults() { 1 } else { calls.len().div_ceil(3) };
         for at in (1..calls.len()).step_by(step) {
+            if all_faults() {
+                eprintln!("{:?}: killed at call {at} of {}", way.arguments, calls.len());
+            }
             engineer.again();
             (way.prepare)(&engineer);
             let before = engineer.world.count();

@@ -237,7 +237,10 @@ fn policies_have_real_ids() {
 fn doctor_says_what_is_wrong_and_what_repairs_it() {
     let Some(engineer) = Engineer::start() else { return };
     let doctor = || {
-        let finished = crate::support::Process::run("doctor", &mut engineer.command(&["doctor", "--json"]));
+        let mut command = engineer.command(&["doctor", "--json"]);
+        // A wrong clock is corrected by a second attempt.
+        command.env("AWS_MAX_ATTEMPTS", "2");
+        let finished = crate::support::Process::run("doctor", &mut command);
         let report: Value = serde_json::from_str(&finished.out).unwrap_or_else(|why| panic!("{why}: {finished:?}"));
         let mut grades: Vec<String> = Vec::new();
         for check in report["checks"].as_array().unwrap() {
@@ -271,6 +274,28 @@ fn doctor_says_what_is_wrong_and_what_repairs_it() {
     ] {
         assert!(grades.contains(&line.to_owned()), "{line}: {report}");
     }
+    // The client's own correction lets everything else pass.
+    for (ahead, expected) in [(600, "behind AWS's"), (-3600, "ahead of AWS's")] {
+        engineer.world.habits(json!({ "clock_ahead": ahead }));
+        let (code, grades, report) = doctor();
+        assert_eq!(code, 0, "{report}");
+        assert!(grades.contains(&"clock warn".to_owned()), "{report}");
+        let clock = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["name"] == "clock")
+            .unwrap();
+        let what = clock["what"].as_str().unwrap();
+        let off: i64 = what.split(' ').next().unwrap().parse().unwrap();
+        let seconds = i64::from(ahead).abs();
+        assert!(
+            (seconds - 2..=seconds + 2).contains(&off) && what.ends_with(expected),
+            "{what}"
+        );
+        assert!(clock["repair"].as_str().unwrap().contains("timedatectl"), "{report}");
+    }
+    engineer.world.habits(json!({ "clock_ahead": 0 }));
     let instance = engineer.instances()[0]["InstanceId"].as_str().unwrap().to_owned();
     engineer.world.agent(&instance, "ConnectionLost");
     let (code, grades, report) = doctor();

@@ -15,6 +15,19 @@ fn open(bastion: &Bastion) -> usize {
         .count()
 }
 
+/// Lets the daemon open so many more; what its limit was.
+fn leave(bastion: &Bastion, spare: usize) -> Rlimit {
+    let few = Rlimit {
+        current: Some((open(bastion) + spare) as u64),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    limit(bastion, few)
+}
+
+fn limit(bastion: &Bastion, limit: Rlimit) -> Rlimit {
+    prlimit(Pid::from_raw(bastion.process.pid() as i32), Resource::Nofile, limit).unwrap()
+}
+
 /// Processor time of the daemon so far, in ticks of 10 ms.
 fn ticks(bastion: &Bastion) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", bastion.process.pid())).unwrap();
@@ -38,17 +51,7 @@ fn out_of_descriptors_is_said_and_passes() {
     let mut kept = Wire::to(bastion.http);
     assert_eq!(ask(&mut kept), "yes");
 
-    let limit = (open(&bastion) + SPARE) as u64;
-    let pid = Pid::from_raw(bastion.process.pid() as i32);
-    let usual = prlimit(
-        pid,
-        Resource::Nofile,
-        Rlimit {
-            current: Some(limit),
-            maximum: getrlimit(Resource::Nofile).maximum,
-        },
-    )
-    .unwrap();
+    let usual = leave(&bastion, SPARE);
     let mut crowd: Vec<TcpStream> = (0..SPARE * 5).map(|_| TcpStream::connect(bastion.http).unwrap()).collect();
     until("the shortage to be said", || {
         bastion.process.err().contains("raise its limit of open files").then_some(())
@@ -70,7 +73,42 @@ fn out_of_descriptors_is_said_and_passes() {
     until("its end to be said", || {
         bastion.process.err().contains("accepted again").then_some(())
     });
-    prlimit(pid, Resource::Nofile, usual).unwrap();
+    limit(&bastion, usual);
+    assert_eq!(get(bastion.http, "alice:api", "/").text(), "yes");
+}
+
+/// It said so ten times a second.
+#[test]
+fn ssh_out_of_descriptors_is_said_once() {
+    const SPARE: usize = 8;
+    const WATCHED: Duration = Duration::from_secs(2);
+    let service = Service::saying("yes");
+    let mut bastion = Bastion::start();
+    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let _turn = heavy();
+    let usual = leave(&bastion, SPARE);
+    let mut crowd: Vec<TcpStream> = (0..SPARE * 5).map(|_| TcpStream::connect(bastion.ssh).unwrap()).collect();
+    until("the shortage to be said", || {
+        let said = bastion.process.err();
+        said.contains("connections to SSH are not accepted, they wait").then_some(())
+    });
+    let (before, begun) = (ticks(&bastion), Instant::now());
+    until("some time to pass", || (begun.elapsed() > WATCHED).then_some(()));
+    let busy = ticks(&bastion) - before;
+    assert!(busy < 60, "{busy} ticks in {WATCHED:?}");
+    assert!(bastion.process.ended().is_none(), "{}", bastion.process.said());
+    let err = bastion.process.err();
+    assert_eq!(err.matches("not accepted").count(), 1, "{err}");
+    assert!(err.contains("raise its limit of open files"), "{err}");
+
+    crowd.clear();
+    let bob = bastion.laptop("bob", &[("api", service.port)]);
+    until("its end to be said", || {
+        let said = bastion.process.err();
+        said.contains("connections to SSH are accepted again").then_some(())
+    });
+    drop(bob);
+    limit(&bastion, usual);
     assert_eq!(get(bastion.http, "alice:api", "/").text(), "yes");
 }
 

@@ -53,6 +53,57 @@ fn after_the_hold_503_says_when_to_come_again() {
     assert!(answer.text().contains("alice:api"), "{answer:?}");
 }
 
+/// A bastion that takes another's place knows no tag, and that one's laptops are on their way.
+#[test]
+fn a_daemon_without_sessions_holds_what_nobody_has_claimed_yet() {
+    let bastion = Bastion::with(&["--settle", "300", "--hold", "30"]);
+    let service = Service::saying("there");
+    let mut held: Vec<Wire> = (0..10).map(|_| Wire::to(bastion.http)).collect();
+    for wire in &mut held {
+        wire.send("GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n\r\n");
+    }
+    until("the requests to be held", || {
+        let metrics = bastion.admin("GET", "/metrics").text();
+        metrics.lines().any(|line| line == "ephemwork_held_requests 10").then_some(())
+    });
+    // Another's coming is no reason to give up.
+    let _bob = bastion.laptop("bob", &[("api", service.port)]);
+    let _alice = bastion.laptop("alice", &[("api", service.port)]);
+    for wire in &mut held {
+        let answer = wire.answer("GET");
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "there"), "{answer:?}");
+    }
+}
+
+/// While it settles the tag may still come; then it is unknown, and who waits is told so.
+#[test]
+fn what_nobody_claims_is_503_and_then_404() {
+    let bastion = Bastion::with(&["--settle", "4", "--hold", "1"]);
+    let answer = get(bastion.http, "alice:api", "/");
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    let seconds: u64 = answer.head.field("retry-after").expect("no Retry-After").parse().unwrap();
+    assert!((1..=4).contains(&seconds), "{answer:?}");
+    let bastion = Bastion::with(&["--settle", "1", "--hold", "30"]);
+    let begun = Instant::now();
+    let answer = get(bastion.http, "alice:api", "/");
+    assert_eq!((answer.status(), answer.served_by()), (404, "edge; reason=unknown-tag"));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(get(bastion.http, "alice:api", "/").status(), 404);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// Sessions that it knows are leased, so nobody comes who is not known.
+#[test]
+fn a_daemon_with_sessions_does_not_settle() {
+    let mut bastion = Bastion::lasting(&["--settle", "300", "--hold", "30"]);
+    let service = Service::saying("yes");
+    drop(bastion.laptop("alice", &[("api", service.port)]));
+    bastion.process.kill();
+    bastion.restart();
+    assert_eq!(get(bastion.http, "bob:api", "/").status(), 404);
+}
+
 #[test]
 fn the_lease_ends_and_the_tag_is_unknown() {
     let bastion = Bastion::with(&["--lease", "1", "--hold", "10"]);

@@ -95,6 +95,30 @@ fn an_address_that_something_else_has_is_found_before_anything_starts() {
     drop(holder);
 }
 
+const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+/// One's own bastion, in one's own directory, which nobody else can enter: no reason to send a person to `kill`.
+#[test]
+fn a_bastion_that_shows_another_host_key_is_replaced() {
+    let (service, web) = (Service::saying("yes"), Service::saying("web"));
+    for key in [OTHER_KEY, "no key at all"] {
+        let workshop = Workshop::new("alice", &tunnel_to(&service, &web));
+        let mut first = workshop.up(&["api"], &["--no-run"]);
+        let old = workshop.bastion_pid().unwrap();
+        let ready = workshop.bastion_state().join("ready.json");
+        let mut object: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+        object["host_key"] = key.into();
+        std::fs::write(&ready, object.to_string()).unwrap();
+        let mut second = workshop.start(&["up", "web", "--no-run"]);
+        second.wait_for(&format!("(process {old}) cannot be used: it shows another host key"));
+        second.wait_for("X-Ephemwork: alice:web");
+        first.wait_for("connected again after");
+        assert_eq!(bastions(&workshop), [workshop.bastion_pid().unwrap()]);
+        assert_eq!(get(workshop.edge, "alice:api", "/").text(), "yes", "{key}");
+        assert_eq!(get(workshop.edge, "alice:web", "/").text(), "web", "{key}");
+    }
+}
+
 #[test]
 fn keys_that_cannot_be_used_are_said_with_what_to_do() {
     let (service, web) = (Service::saying("yes"), Service::saying("web"));
@@ -108,19 +132,17 @@ fn keys_that_cannot_be_used_are_said_with_what_to_do() {
     let ready = state.join("ready.json");
     let text = std::fs::read_to_string(&ready).unwrap();
     let mut object: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for key in [
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ",
-        "no key at all",
-    ] {
-        object["host_key"] = key.into();
-        std::fs::write(&ready, object.to_string()).unwrap();
-        let up = workshop.run(&["up", "api", "--no-run"]);
-        assert_eq!(up.code(), 5, "{up:?}");
-        assert!(
-            up.err.contains("another host key") && up.err.contains(&format!("kill {pid}")),
-            "{up:?}"
-        );
-    }
+    // It is not at the place where it would be one's own.
+    object["host_key"] = OTHER_KEY.into();
+    object["ssh"] = format!("unix:{}", state.join("ssh.link").display()).into();
+    std::os::unix::fs::symlink(state.join("ssh.sock"), state.join("ssh.link")).unwrap();
+    std::fs::write(&ready, object.to_string()).unwrap();
+    let up = workshop.run(&["up", "api", "--no-run"]);
+    assert_eq!(up.code(), 5, "{up:?}");
+    assert!(
+        up.err.contains("another host key") && up.err.contains(&format!("kill {pid}")),
+        "{up:?}"
+    );
     // The advice helps.
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     drop(workshop.up(&["api"], &["--no-run"]));

@@ -110,7 +110,7 @@ fn every_end_of_a_request_is_counted_once() {
     assert_eq!(found("requests_total,status=1xx,tag=alice:api"), 1.0, "{samples}");
     assert_eq!(found("requests_total,status=4xx,tag="), 1.0, "{samples}");
     assert_eq!(found("requests_left_total"), 2.0, "{samples}");
-    assert_eq!(found("answers_cut_total"), 1.0, "{samples}");
+    assert_eq!(found("answers_cut_total,reason=broke-off"), 1.0, "{samples}");
     // Whole answers, and nothing else: the upgrade counts with its head.
     assert_eq!(found("request_duration_seconds_count"), 6.0, "{samples}");
     assert!(found("request_duration_seconds_sum") >= SLOW.as_secs_f64(), "{samples}");

@@ -1,4 +1,5 @@
-"""gRPC without generated code: `rpc.py serve PORT` and `rpc.py talk HOST:PORT TAG`. Messages are plain bytes."""
+"""gRPC without generated code: `rpc.py serve PORT`, `rpc.py talk HOST:PORT TAG`, and `rpc.py talk HOST:PORT TAG AUTHORITY`, which
+asks for what the server takes for its name. Messages are plain bytes."""
 
 import sys
 from concurrent import futures
@@ -13,6 +14,10 @@ def unary(request, context):
     if request == b"fail":
         context.set_trailing_metadata((("reason", "asked-for"),))
         context.abort(grpc.StatusCode.NOT_FOUND, "nothing here: ünïcode")
+    if request == b"host":
+        # grpcio shows :authority nowhere else.
+        authority = context._rpc_event.call_details.host.decode()
+        return f"{authority} {metadata.get('x-forwarded-host', 'none')}".encode()
     context.set_trailing_metadata((("seen", metadata.get("question", "nothing")), ("raw-bin", bytes([0, 255, 10, 13]))))
     return request[::-1]
 
@@ -118,8 +123,16 @@ def talk(target, tag):
         print("deadline")
 
 
+def host(target, tag, authority):
+    with grpc.insecure_channel(target, options=[("grpc.default_authority", authority)]) as channel:
+        answer = channel.unary_unary(f"/{SERVICE}/Unary")(b"host", metadata=(("x-ephemwork", tag),), timeout=30)
+        print(answer.decode())
+
+
 if sys.argv[1] == "serve":
     serve(int(sys.argv[2]))
+elif len(sys.argv) == 5:
+    host(*sys.argv[2:])
 else:
     talk(sys.argv[2], sys.argv[3])
     print("all")

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::exchange::Exchange;
+use super::exchange::{Cut, Exchange};
 use crate::bastiond::lane::{Lane, Permit};
 use crate::bastiond::metrics::Counters;
 use crate::bastiond::state::Daemon;
 use crate::rt::Task;
-use crate::tunnel::stream::TunnelBody;
-use crate::upstream::AnswerBody;
+use crate::tunnel::stream::{self, TunnelBody};
+use crate::upstream::{self, AnswerBody, TOO_MANY_TRAILERS};
 
 /// Why a body broke off.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +29,24 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = why.source();
     }
     text
+}
+
+/// Why an answer broke off, with a sentence.
+fn broken(why: &(dyn std::error::Error + 'static)) -> (Cut, String) {
+    let reset = why
+        .downcast_ref::<h2::Error>()
+        .filter(|why| why.is_reset() && why.is_remote());
+    match (reset.and_then(h2::Error::reason), why.downcast_ref::<hyper::Error>()) {
+        (Some(stream::TRAILERS_TOO_LARGE), _) => (Cut::Trailers, format!("an answer broke off: {TOO_MANY_TRAILERS}")),
+        (_, Some(error)) if upstream::has_too_many_trailers(error) => {
+            (Cut::Trailers, format!("an answer broke off: {TOO_MANY_TRAILERS}"))
+        }
+        (Some(h2::Reason::INTERNAL_ERROR), _) => (
+            Cut::BrokeOff,
+            "an answer broke off: the service did, in the middle of it".to_owned(),
+        ),
+        _ => (Cut::BrokeOff, format!("an answer broke off: {}", chain(why))),
+    }
 }
 
 /// A request's body on its way out of the edge over HTTP/1.1.
@@ -176,13 +194,13 @@ impl Body for EdgeBody {
                 }
             }
             Poll::Ready(Some(Err(why))) => {
+                let (cut, why) = broken(why.as_ref());
+                tracing::debug!("{why}");
                 if let Some(flight) = this.flight.take() {
-                    flight
-                        .counters
-                        .failed(format!("an answer broke off: {}", chain(why.as_ref())));
+                    flight.counters.failed(why);
                 }
                 if let Some(exchange) = this.exchange.take() {
-                    exchange.cut();
+                    exchange.cut(cut);
                 }
             }
             Poll::Ready(None) => {

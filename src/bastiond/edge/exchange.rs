@@ -13,7 +13,16 @@ pub(crate) struct Exchange {
     daemon: Arc<Daemon>,
     began: Instant,
     fate: Fate,
-    _open: Open,
+    open: Open,
+}
+
+/// Why an answer broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The service or the lane did.
+    BrokeOff,
+    /// It has more or larger trailers than are passed on.
+    Trailers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +30,7 @@ enum Fate {
     /// The client left before the end.
     Left,
     /// The answer broke off.
-    Cut,
+    Cut(Cut),
     Whole,
 }
 
@@ -32,13 +41,14 @@ impl Exchange {
             daemon: Arc::clone(daemon),
             began: Instant::now(),
             fate: Fate::Left,
-            _open: shared.open(),
+            open: shared.open(),
         }
     }
 
     /// Its answer begins: of a session, or (`None`) of the edge itself or of staging.
     pub(crate) fn answered(&self, session: Option<&Counters>, status: u16) {
         self.daemon.metrics.answered(session, status);
+        self.open.answered();
     }
 
     /// Its answer was handed on to its end.
@@ -47,8 +57,8 @@ impl Exchange {
     }
 
     /// Its answer broke off.
-    pub(crate) fn cut(mut self) {
-        self.fate = Fate::Cut;
+    pub(crate) fn cut(mut self, why: Cut) {
+        self.fate = Fate::Cut(why);
     }
 }
 
@@ -60,8 +70,11 @@ impl Drop for Exchange {
             Fate::Left => {
                 metrics.left.fetch_add(1, Relaxed);
             }
-            Fate::Cut => {
+            Fate::Cut(Cut::BrokeOff) => {
                 metrics.cut.fetch_add(1, Relaxed);
+            }
+            Fate::Cut(Cut::Trailers) => {
+                metrics.cut_by_trailers.fetch_add(1, Relaxed);
             }
             Fate::Whole => metrics.finished(self.began.elapsed()),
         }

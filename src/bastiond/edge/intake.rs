@@ -51,6 +51,16 @@ const TOO_SLOW: Refusal = Refusal {
     what: "the head of the request was not complete within 15 s",
 };
 
+/// What of a body must come in the time that `slow_body` gives, in bytes. A link that is slower than a modem's still does; who sends a
+/// byte at a time to keep a place on a tunnel does not.
+const BODY_PROGRESS: u64 = 1024;
+
+const BODY_TOO_SLOW: Refusal = Refusal {
+    status: StatusCode::REQUEST_TIMEOUT,
+    reason: "body-too-slow",
+    what: "the body of the request came at less than 1 KiB in the time that the bastion gives it (--slow-body)",
+};
+
 const CUT_SHORT: Refusal = Refusal {
     status: StatusCode::BAD_REQUEST,
     reason: "body-cut-short",
@@ -79,6 +89,10 @@ pub(crate) struct Intake {
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     timer_at: Instant,
     deadline: Instant,
+    /// How long [`BODY_PROGRESS`] may take; `None` waits for ever.
+    slow_body: Option<Duration>,
+    /// Of which request's body bytes are waited for, since when, and how many came since.
+    waiting: Option<(usize, Instant, u64)>,
     /// Some of an answer was written and the parser has not said that this is all.
     unflushed: bool,
     /// The client does not take what it is sent.
@@ -104,7 +118,7 @@ enum State {
 
 impl Intake {
     /// Reads until it is known what the client speaks; `None` when it said nothing before it left or its time was up.
-    pub(crate) async fn begin(mut stream: TcpStream) -> io::Result<Option<(Intake, Spoken)>> {
+    pub(crate) async fn begin(mut stream: TcpStream, slow_body: Option<Duration>) -> io::Result<Option<(Intake, Spoken)>> {
         let mut held = BytesMut::with_capacity(PIECE);
         let spoken = rt::timeout(HEAD_LIMIT, async {
             loop {
@@ -138,6 +152,8 @@ impl Intake {
             timer: Some(Box::pin(rt::sleep(HEAD_LIMIT))),
             timer_at: now + HEAD_LIMIT,
             deadline: now + HEAD_LIMIT,
+            slow_body,
+            waiting: None,
             unflushed: false,
             blocked: false,
             unread: None,
@@ -257,6 +273,35 @@ impl Intake {
         }
     }
 
+    fn progressed(&mut self, count: usize) {
+        if let Some((_, _, came)) = &mut self.waiting {
+            *came += count as u64;
+            if *came >= BODY_PROGRESS {
+                self.waiting = None;
+            }
+        }
+    }
+
+    /// Waits for more of a body: refuses it when too little comes. An answer that has begun may depend on what its client sends in its own
+    /// time, and so does an upgraded connection.
+    fn poll_slow_body(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let in_body = self
+            .guard
+            .as_ref()
+            .is_some_and(|guard| !guard.in_head() && guard.free() != u64::MAX);
+        let Some(limit) = self.slow_body.filter(|_| in_body && !self.shared.is_answered()) else {
+            return Poll::Pending;
+        };
+        let number = self.shared.number();
+        let same = self.waiting.filter(|(of, _, _)| *of == number);
+        let waiting = same.unwrap_or_else(|| (number, Instant::now(), 0));
+        self.waiting = Some(waiting);
+        self.deadline = waiting.1 + limit;
+        ready!(self.poll_deadline(cx));
+        self.refuse(BODY_TOO_SLOW);
+        Poll::Ready(())
+    }
+
     /// Notes whether the client takes what it is sent.
     fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
         self.unflushed = true;
@@ -291,10 +336,12 @@ impl Intake {
         let polled = pin!(self.stream.read_buf(&mut self.held)).poll(cx);
         match polled {
             Poll::Ready(result) => {
-                if result? == 0 {
+                let count = result?;
+                if count == 0 {
                     self.end();
                     return Poll::Ready(Ok(()));
                 }
+                self.progressed(count);
                 if !began {
                     self.deadline = Instant::now() + HEAD_LIMIT;
                 }
@@ -305,7 +352,7 @@ impl Intake {
             }
             Poll::Pending => {
                 if !self.guard.as_ref().is_some_and(Guard::in_head) {
-                    return Poll::Pending;
+                    return self.poll_slow_body(cx).map(Ok);
                 }
                 if !began {
                     self.deadline = Instant::now() + IDLE_LIMIT;
@@ -370,18 +417,25 @@ impl AsyncRead for Intake {
             };
             if free > 0 && this.held.is_empty() {
                 // A body's bytes need no look.
-                let count = if free >= out.remaining() as u64 {
+                let (polled, count) = if free >= out.remaining() as u64 {
                     let before = out.filled().len();
-                    ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
-                    out.filled().len() - before
+                    let polled = Pin::new(&mut this.stream).poll_read(cx, out);
+                    (polled, out.filled().len() - before)
                 } else {
                     let limit = usize::try_from(free).unwrap_or(usize::MAX);
                     let mut part = ReadBuf::new(out.initialize_unfilled_to(limit));
-                    ready!(Pin::new(&mut this.stream).poll_read(cx, &mut part))?;
+                    let polled = Pin::new(&mut this.stream).poll_read(cx, &mut part);
                     let count = part.filled().len();
                     out.advance(count);
-                    count
+                    (polled, count)
                 };
+                match polled {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => {
+                        ready!(this.poll_slow_body(cx));
+                        continue;
+                    }
+                }
                 if count == 0 {
                     this.end();
                     continue;
@@ -389,6 +443,7 @@ impl AsyncRead for Intake {
                 if let Some(guard) = &mut this.guard {
                     guard.passed(count as u64);
                 }
+                this.progressed(count);
                 return Poll::Ready(Ok(()));
             }
             ready!(this.poll_more(cx))?;

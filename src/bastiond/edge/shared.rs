@@ -1,6 +1,6 @@
 //! What the two sides of a client's connection, reading and answering, know of each other.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -23,6 +23,10 @@ struct Known {
     /// Requests whose answer is not at its end. In HTTP/1 one; two for the moment in which the next came and the parser has not
     /// dropped the last answer yet.
     open: AtomicUsize,
+    /// Requests so far.
+    number: AtomicUsize,
+    /// The last request's answer has begun.
+    answered: AtomicBool,
     /// Who waits for that.
     waker: Mutex<Option<Waker>>,
 }
@@ -41,12 +45,23 @@ pub(crate) struct Open(Shared);
 impl Shared {
     /// A request came.
     pub(crate) fn open(&self) -> Open {
+        self.0.number.fetch_add(1, Ordering::AcqRel);
+        self.0.answered.store(false, Ordering::Release);
         self.0.open.fetch_add(1, Ordering::AcqRel);
         Open(self.clone())
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.0.open.load(Ordering::Acquire) > 0
+    }
+
+    /// Which request it is that came last.
+    pub(super) fn number(&self) -> usize {
+        self.0.number.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Acquire)
     }
 
     /// Why the request with this head is not to be answered otherwise, if so, and in which format the client may want to know.
@@ -82,6 +97,13 @@ impl Shared {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+impl Open {
+    /// Its answer begins.
+    pub(super) fn answered(&self) {
+        self.0.0.answered.store(true, Ordering::Release);
     }
 }
 

@@ -26,10 +26,13 @@ use crate::name::{self, Tag};
 use crate::protocol::{self, NoAnswer};
 use crate::rt;
 use crate::tunnel::stream::{self, Direction, TunnelBody, Unsent};
-use crate::upstream::{Pool, Unanswered};
+use crate::upstream::{self, Pool, Unanswered};
 
 /// Requests that may wait for one laptop to come back; a browser's page and its retries, not a load test.
 const MAX_HELD: usize = 128;
+
+/// Requests that may wait in all when one more waits whose tag nobody has claimed yet.
+const MAX_UNCLAIMED: usize = 4 * MAX_HELD;
 
 /// The longest sentence that a laptop may send instead of an answer, in bytes.
 const MAX_SENTENCE: usize = 4 * 1024;
@@ -48,6 +51,12 @@ struct Place<'a> {
 }
 
 impl Held {
+    /// Whoever sends made-up tags takes no more than this from the others.
+    fn enter_unclaimed<'a>(&'a self, tag: &'a Tag) -> Option<Place<'a>> {
+        let all: usize = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum();
+        if all < MAX_UNCLAIMED { self.enter(tag) } else { None }
+    }
+
     fn enter<'a>(&'a self, tag: &'a Tag) -> Option<Place<'a>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.entry(tag.clone()).or_default();
@@ -76,7 +85,8 @@ pub(super) async fn answer(edge: &Arc<Edge>, shared: &Shared, tag: &Tag, request
     let (lane, counters) = match edge.daemon.route(tag) {
         Route::Lane(lane, counters) => (lane, counters),
         Route::Unknown => return Err(Own::unknown(tag)),
-        Route::Away { .. } => hold(edge, tag).await?,
+        Route::Away { .. } => hold(edge, tag, edge.held.enter(tag)).await?,
+        Route::Unclaimed { .. } => hold(edge, tag, edge.held.enter_unclaimed(tag)).await?,
     };
     if request.headers().contains_key(header::ORIGIN) {
         edge.origins.learn(request.headers(), tag, Instant::now());
@@ -114,11 +124,11 @@ fn served_by(tag: &Tag) -> HeaderValue {
 }
 
 /// Waits for the laptop to come back.
-async fn hold(edge: &Edge, tag: &Tag) -> Result<(Arc<Lane>, Arc<Counters>), Own> {
+async fn hold(edge: &Edge, tag: &Tag, place: Option<Place<'_>>) -> Result<(Arc<Lane>, Arc<Counters>), Own> {
     let began = Instant::now();
     let limit = edge.daemon.tunables().hold;
     let metrics = &edge.daemon.metrics;
-    let Some(_place) = edge.held.enter(tag) else {
+    let Some(_place) = place else {
         return Err(Own::crowded(
             tag,
             "is away, and as many requests as are allowed wait for it already",
@@ -131,7 +141,7 @@ async fn hold(edge: &Edge, tag: &Tag) -> Result<(Arc<Lane>, Arc<Counters>), Own>
         let retry_after = match edge.daemon.route(tag) {
             Route::Lane(lane, counters) => return Ok((lane, counters)),
             Route::Unknown => return Err(Own::unknown(tag)),
-            Route::Away { retry_after } => retry_after,
+            Route::Away { retry_after } | Route::Unclaimed { retry_after } => retry_after,
         };
         let left = limit.saturating_sub(began.elapsed());
         if edge.daemon.draining() || left.is_zero() || rt::timeout(left, change).await.is_none() {
@@ -196,6 +206,9 @@ async fn tunnel(
     }
     let lost = |why: h2::Error| match shared.refusal_of_body() {
         Some(refusal) => Own::refused(&refusal),
+        None if why.is_remote() && why.reason() == Some(stream::TRAILERS_TOO_LARGE) && why.is_reset() => {
+            Own::no_answer(tag, NoAnswer::Malformed, upstream::TOO_MANY_TRAILERS)
+        }
         // So the laptop says that it could not go on, of this one stream: its head was lost on the way.
         None if why.is_remote() && why.reason() == Some(h2::Reason::INTERNAL_ERROR) && why.is_reset() => {
             Own::no_answer(tag, NoAnswer::Closed, "the service broke off in the middle of its answer")
@@ -216,7 +229,9 @@ async fn tunnel(
         upload = Some(rt::spawn(async move {
             let counted = |count| Flight::uploaded(&daemon, &lane, &counters, count);
             // Why it ended is told by the answer, or by its absence.
-            if let Err(Unsent::Source(why)) = stream::send_body(body, &mut to_laptop, counted).await {
+            if let Err(Unsent::Source(why)) =
+                stream::send_body(body, &mut to_laptop, |_| h2::Reason::INTERNAL_ERROR, counted).await
+            {
                 tracing::debug!("a request's body broke off: {why}");
             }
         }));

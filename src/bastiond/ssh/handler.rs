@@ -126,6 +126,8 @@ impl Handler {
     /// Ends a channel with a reason on its standard error and exit status 1.
     fn turn_away(&mut self, id: ChannelId, session: &mut Session, what: &str) -> Result<(), russh::Error> {
         self.channels.remove(&id);
+        // A client that leaves when its request fails never shows it.
+        tracing::info!(address = self.address, "refused: {what}");
         session.extended_data(id, 1, format!("ephemwork-bastiond: {what}\r\n").into_bytes())?;
         session.exit_status_request(id, 1)?;
         session.eof(id)?;

@@ -173,6 +173,7 @@ pub(super) fn place(all: &Arc<()>) -> Option<Arc<()>> {
 
 /// The control API for one laptop, until its channel ends.
 pub(super) async fn control(channel: ChannelIo, lane: Arc<Lane>, daemon: Arc<Daemon>, place: Arc<()>) {
+    tracing::debug!(user = %lane.user, "a control channel is open");
     let service = hyper::service::service_fn(|request| {
         let answer = control::answer(Arc::clone(&daemon), Caller::Lane(Arc::clone(&lane)), request);
         async { Ok::<_, std::convert::Infallible>(answer.await) }
@@ -184,5 +185,6 @@ pub(super) async fn control(channel: ChannelIo, lane: Arc<Lane>, daemon: Arc<Dae
     if let Err(why) = serving.await {
         tracing::debug!(user = %lane.user, "control channel ended: {why}");
     }
+    tracing::debug!(user = %lane.user, "a control channel is closed");
     drop(place);
 }

@@ -69,6 +69,7 @@ fn tag(text: &str) -> Tag {
 fn way(daemon: &Daemon, text: &str) -> &'static str {
     match daemon.route(&tag(text)) {
         Route::Unknown => "unknown",
+        Route::Unclaimed { .. } => "unclaimed",
         Route::Away { .. } => "away",
         Route::Lane(..) => "lane",
     }

@@ -130,6 +130,13 @@ async fn serves_without_file(home: &Home, directory: &Path) -> bool {
     serving && matches!(read(directory), Ok(None))
 }
 
+/// The daemon of the directory, if it has this number.
+pub(super) async fn of(directory: &Path, pid: u32) -> Option<Process> {
+    let directory = directory.to_owned();
+    let holder = rt::unblock(move || holder(&directory, Some(pid))).await;
+    holder.filter(|daemon| daemon.pid == pid)
+}
+
 /// The daemon that runs on the directory, by the number in its lock file or its ready file. Blocks.
 fn holder(directory: &Path, said: Option<u32>) -> Option<Process> {
     let locked = std::fs::read_to_string(directory.join("lock")).unwrap_or_default();

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -256,12 +256,24 @@ where
     if end {
         return Ok(());
     }
-    match stream::send_body(body, &mut to_tunnel, |_| {}).await {
+    match stream::send_body(body, &mut to_tunnel, reset, |_| {}).await {
         Ok(()) => Ok(()),
+        Err(Unsent::Source(why)) if upstream::has_too_many_trailers(&why) => Err(Failure::Midway(format!(
+            "an answer was cut off: {}",
+            upstream::TOO_MANY_TRAILERS
+        ))),
         Err(Unsent::Source(why)) => Err(Failure::Midway(format!(
             "the service broke off in the middle of an answer: {why}"
         ))),
         Err(Unsent::Stream) => Err(Failure::Unwanted),
+    }
+}
+
+/// Tells the bastion why an answer is cut off.
+fn reset(error: &hyper::Error) -> Reason {
+    match upstream::has_too_many_trailers(error) {
+        true => stream::TRAILERS_TOO_LARGE,
+        false => Reason::INTERNAL_ERROR,
     }
 }
 

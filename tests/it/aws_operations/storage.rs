@@ -19,7 +19,7 @@ fn parameters() {
             description: "The bastion's host key".to_owned(),
             existing,
         };
-        for index in 0..8 {
+        for index in 0..25 {
             let version = at.call(put(index, ssm::Existing::Refused(tags()), "one")).await;
             assert_eq!(version, 1);
         }
@@ -33,7 +33,7 @@ fn parameters() {
             path: "/ephemwork/shop".to_owned(),
             next: None,
         };
-        assert_eq!(at.aws.all(&all).await.unwrap().len(), 8);
+        assert_eq!(at.aws.all(&all).await.unwrap().len(), 25);
         at.call(ssm::DeleteParameter { name: name(3) }).await;
         assert!(at.refused(ssm::GetParameter { name: name(3) }).await.is_missing());
     });

@@ -58,6 +58,11 @@ impl Bastion {
         Bastion::on(lasting_address(), lasting_address(), &arguments, &[])
     }
 
+    /// The same with variables.
+    pub(crate) fn local_with_environment(environment: &[(&str, &str)]) -> Bastion {
+        Bastion::on(lasting_address(), lasting_address(), &["--local"], environment)
+    }
+
     /// On ports that are the same after [`Bastion::restart`].
     pub(crate) fn lasting(more: &[&str]) -> Bastion {
         Bastion::on(lasting_address(), lasting_address(), more, &[])

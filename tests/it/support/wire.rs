@@ -101,13 +101,17 @@ impl Wire {
 
     /// Connects to a socket file.
     pub(crate) fn to_file(path: &Path) -> std::io::Result<Wire> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        Ok(Wire {
+        Ok(Wire::of_file(UnixStream::connect(path)?))
+    }
+
+    /// Takes one end of a pair, or a connected socket file.
+    pub(crate) fn of_file(stream: UnixStream) -> Wire {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        Wire {
             stream: Stream::Unix(stream),
             buffer: Vec::new(),
-        })
+        }
     }
 
     /// Takes an accepted or connected stream.
@@ -154,9 +158,15 @@ impl Wire {
     #[track_caller]
     fn fill(&mut self) -> bool {
         let mut piece = [0; 65536];
-        let read = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut piece),
-            Stream::Unix(stream) => stream.read(&mut piece),
+        let read = loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut piece),
+                Stream::Unix(stream) => stream.read(&mut piece),
+            };
+            // A read with a time limit is not begun again by the system when the process was stopped meanwhile (signal(7)).
+            if !matches!(&read, Err(why) if why.kind() == ErrorKind::Interrupted) {
+                break read;
+            }
         };
         match read {
             Ok(0) => false,
@@ -170,6 +180,16 @@ impl Wire {
                 String::from_utf8_lossy(&self.buffer)
             ),
         }
+    }
+
+    /// Whether something came or the stream ended, as far as can be seen without waiting.
+    pub(crate) fn has_more(&mut self) -> bool {
+        let Stream::Tcp(stream) = &self.stream else { return true };
+        stream.set_nonblocking(true).unwrap();
+        let mut one = [0];
+        let peeked = stream.peek(&mut one);
+        stream.set_nonblocking(false).unwrap();
+        !self.buffer.is_empty() || !matches!(peeked, Err(why) if why.kind() == ErrorKind::WouldBlock)
     }
 
     /// The bytes up to and with the first `mark`; what there is when the stream ends before.

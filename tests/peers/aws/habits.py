@@ -176,6 +176,20 @@ BAD_TOKEN = {
 }
 
 
+def whole(plan, ask):
+    """A list with all the pages that moto makes of it: it pages some lists although nobody asked for it."""
+    data = ask({})
+    if plan is None or not isinstance(plan["output_token"], str):
+        return data
+    keys = plan["result_key"] if isinstance(plan["result_key"], list) else [plan["result_key"]]
+    while token := data.get(plan["output_token"]):
+        page = ask({plan["input_token"]: token})
+        for key in keys:
+            page[key] = data.get(key, []) + page.get(key, [])
+        data = page
+    return data
+
+
 class Page:
     """The page of a list that a call asks for. Takes the paging out of what moto sees, for moto pages only at times."""
 

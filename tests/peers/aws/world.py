@@ -250,8 +250,10 @@ class World:
             raise Refusal(code, text.format(caller=CALLER, action=action), status)
 
     def pass_on(self, call, params, operation=None):
-        """Lets moto carry out an operation of the call's service, its own unless another is named."""
-        return self.account.call(call.service, call.region, operation or call.operation, params)
+        """Lets moto carry out an operation of the call's service, its own unless another is named; lists whole."""
+        operation = operation or call.operation
+        ask = lambda more: self.account.call(call.service, call.region, operation, params | more)  # noqa: E731
+        return habits.whole(models.paginator(call.service, operation), ask)
 
 
 def find(request, name):

@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "config/",
     "ssm/",
     "aws/call",
+    "aws/date",
     "aws/ec2",
     "aws/elbv2",
     "aws/failure",
