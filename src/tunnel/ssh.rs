@@ -449,20 +449,20 @@ async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<Chann
     }
 }
 
-/// What an error says when the bastion is not the one that is pinned.
-const WRONG_HOST_KEY: &str = "the bastion shows another host key than the one that is pinned";
-
-/// Whether a connection failed because of the bastion's host key.
-pub fn is_wrong_host_key(error: &Error) -> bool {
-    error.what == WRONG_HOST_KEY
-}
-
 /// A key's line as people compare it.
 pub(crate) fn fingerprint(line: &str) -> String {
     match PublicKey::from_openssh(line) {
         Ok(key) => key.fingerprint(ssh_key::HashAlg::Sha256).to_string(),
         Err(_) => format!("{line:?}, which is not a key"),
     }
+}
+
+/// What an error says when the bastion is not the one that is pinned.
+const WRONG_HOST_KEY: &str = "the bastion shows another host key than the one that is pinned";
+
+/// Whether a connection failed because of the bastion's host key.
+pub fn is_wrong_host_key(error: &Error) -> bool {
+    error.what == WRONG_HOST_KEY
 }
 
 fn wrong_host_key(pinned: &str, shown: &str) -> Error {

@@ -267,9 +267,9 @@ pub(crate) const CASES: &[Case] = &[
     (
         "[tunnel]\ntype = \"ec2\"\ntransport = [\"ssm\", \"ecie\", 1, \"ssm\"]\nlanes = \"many\"",
         &[
-            "3:22: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the text \"ecie\"; did you mean \"eice\"?",
-            "3:30: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the number 1; write transport = \"auto\", one of \"ssm\", \"eice\" and \"tcp\", or a list of them in the order to try",
-            "3:33: \"ssm\" stands twice in \"transport\" of [tunnel]",
+            "3:21: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the text \"ecie\"; did you mean \"eice\"?",
+            "3:29: \"transport\" in [tunnel] is a list of \"ssm\", \"eice\" and \"tcp\", found the number 1; write transport = \"auto\", one of \"ssm\", \"eice\" and \"tcp\", or a list of them in the order to try",
+            "3:32: \"ssm\" stands twice in \"transport\" of [tunnel]",
             "4:9: \"lanes\" in [tunnel] must be \"auto\" or a whole number from 1 to 4, found the text \"many\"",
         ],
     ),

@@ -22,7 +22,7 @@ const LICENCES: &[&str] = &[
 
 /// Crates that may be there in two versions, and why.
 const TWICE: &[(&str, &str)] = &[
-    ("base64", "tokio-websockets uses 0.22; hyper-util uses 0.23"),
+    ("base64", "tokio-websockets still uses 0.22; hyper-util uses 0.23"),
     ("block-buffer", SHA1),
     ("cpufeatures", SHA1),
     ("crypto-common", SHA1),
