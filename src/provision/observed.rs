@@ -235,7 +235,16 @@ impl Observed {
     /// What the instance said of its boot.
     pub fn boot(&self, names: &super::names::Names, instance: &str) -> Option<Boot> {
         let text = self.parameters.get(&names.boot(instance))?;
-        Some(serde_json::from_str(text).unwrap_or(Boot::Unknown))
+        // An instance wrote it, and people's terminals show it.
+        let plain = |text: String| text.replace(|c: char| c.is_control(), " ");
+        Some(match serde_json::from_str(text).unwrap_or(Boot::Unknown) {
+            Boot::Ready { version, host_key } => Boot::Ready {
+                version: plain(version),
+                host_key: plain(host_key),
+            },
+            Boot::Failed { why } => Boot::Failed { why: plain(why) },
+            Boot::Unknown => Boot::Unknown,
+        })
     }
 
     /// Whether an instance's agent answers.
