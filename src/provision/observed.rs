@@ -252,6 +252,19 @@ impl Observed {
         instance.agent.as_ref().is_some_and(|agent| agent.ping == "Online")
     }
 
+    /// Whether requests can come to an instance: it runs, and where there is a target group it is in it.
+    pub fn may_serve(&self, instance: &Instance) -> bool {
+        let sent = |group: &TargetGroup| {
+            let to_it = |target: &&Target| instance.private_ip.as_ref() == Some(&target.ip);
+            group
+                .targets
+                .iter()
+                .find(to_it)
+                .is_some_and(|target| target.state != "draining")
+        };
+        instance.state == "running" && self.target_group.as_ref().is_none_or(sent)
+    }
+
     /// The target that is an instance.
     pub fn target(&self, instance: &Instance) -> Option<&Target> {
         let ip = instance.private_ip.as_deref()?;

@@ -31,7 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_smithy_http_client", &["rt/"]),
     ("aws_smithy_runtime", &["aws/client.rs"]),
     ("aws_smithy_runtime_api", &["rt/", "aws/client.rs"]),
-    ("aws_smithy_types", &["aws/client.rs", "aws/credentials.rs"]),
+    ("aws_smithy_types", &["aws/client.rs", "aws/credentials.rs", "rt/smithy.rs"]),
     ("aws_types", &["aws/client.rs", "aws/credentials.rs"]),
     ("percent_encoding", &["aws/query.rs"]),
     ("roxmltree", &["aws/xml.rs"]),
