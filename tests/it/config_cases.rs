@@ -3,7 +3,7 @@
 /// A case of `CASES`: the file's text and its mistakes as `line:column: what; hint`.
 pub(crate) type Case = (&'static str, &'static [&'static str]);
 
-/// What stands for `…` in an expected mistake.
+/// What stands for the `…` at the end of an expected mistake.
 pub(crate) const KNOWN: &str = "known are port, bootstrap_command, build_command, run_command, health_check_path, protocol, host_header, env, env_file, \
                      working_directory, health_timeout_seconds, stop_timeout_seconds";
 
