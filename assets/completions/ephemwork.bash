@@ -48,7 +48,7 @@ _ephemwork() {
                 upgrade) choices="--ami-id --bastion-binary-s3-uri --live --yes --verbose --json $common" ;;
                 destroy) choices="--live --yes --json $common" ;;
                 policy) choices="admin developer instance $common" ;;
-                users) choices='release --control-socket --json --help' ;;
+                users) choices="release --control-socket --json $common" ;;
                 snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
             esac
             ;;

@@ -67,8 +67,8 @@ _ephemwork() {
                         status) _arguments $place '--json[print JSON]' ;;
                         policy) _arguments $place '*:whose:(admin developer instance)' ;;
                         users)
-                            _arguments '--control-socket[the socket of the daemon]:file:_files' '--json[print JSON]' \
-                                '--help[show the help]' '1:command:(release)' '2:name:'
+                            _arguments $place '--control-socket[the socket of the daemon]:file:_files' '--json[print JSON]' \
+                                '1:command:(release)' '2:name:'
                             ;;
                         snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
                         *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet users)' ;;

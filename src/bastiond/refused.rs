@@ -59,3 +59,23 @@ impl Refused {
         Refused::new(400, format!("this bastion speaks protocol {own}, the laptop speaks {theirs}")).hint(hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Laptops read these sentences, see `session::bastion::trouble`.
+    #[test]
+    fn versions() {
+        let own = protocol::VERSION;
+        let check = |theirs: u32, hint: &str| {
+            let refused = Refused::protocol(theirs);
+            assert_eq!(refused.status, 400);
+            let what = format!("this bastion speaks protocol {own}, the laptop speaks {theirs}");
+            assert_eq!(refused.refusal.what, what);
+            assert_eq!(refused.refusal.hint.as_deref(), Some(hint));
+        };
+        check(own + 1, "bring the bastion to the laptop's version");
+        check(own - 1, "bring the laptop to the bastion's version");
+    }
+}

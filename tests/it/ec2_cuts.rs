@@ -156,6 +156,58 @@ fn an_agent_that_dies_is_found_and_replaced_within_15_s() {
 }
 
 #[test]
+fn an_agent_restarted_under_load_costs_only_what_was_on_its_way() {
+    const CLIENTS: usize = 4;
+    const RESTARTS: usize = 2;
+    let _turn = heavy();
+    let Some(mut running) = running(&["paced=false"]) else {
+        return;
+    };
+    let (stop, done, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (edge, expected) = (running.remote.edge(), body(20_000));
+    let ask = || {
+        while !stop.load(Ordering::SeqCst) {
+            let answer = get(edge, "carol:api", "/20000");
+            match answer.status() {
+                200 if answer.text() == expected => done.fetch_add(1, Ordering::SeqCst),
+                // What the edge says in the service's place, instead of half an answer.
+                502..=504 => failed.fetch_add(1, Ordering::SeqCst),
+                status => {
+                    stop.store(true, Ordering::SeqCst);
+                    panic!("{status}: {} bytes", answer.body.len());
+                }
+            };
+        }
+    };
+    let more = |count: usize| {
+        let before = done.load(Ordering::SeqCst);
+        until("more answers", || {
+            (stop.load(Ordering::SeqCst) || done.load(Ordering::SeqCst) >= before + count).then_some(())
+        });
+    };
+    std::thread::scope(|scope| {
+        (0..CLIENTS).for_each(|_| drop(scope.spawn(ask)));
+        for restart in 1..=RESTARTS {
+            more(20);
+            running.remote.ssm.fault(json!({"kill_agent": true}));
+            until("a connection again", || {
+                let again = running.up.said().matches("connected again").count() >= restart;
+                (again || stop.load(Ordering::SeqCst)).then_some(())
+            });
+        }
+        more(20);
+        stop.store(true, Ordering::SeqCst);
+    });
+    let failed = failed.load(Ordering::SeqCst);
+    eprintln!("{} answers, {failed} failed", done.load(Ordering::SeqCst));
+    assert!(failed <= RESTARTS * CLIENTS, "{failed}");
+    assert_eq!(running.remote.ssm.open_sessions().len(), 1);
+    running.up.signal(rustix::process::Signal::INT);
+    assert_eq!(running.up.wait().code(), Some(130), "{}", running.up.said());
+    assert_eq!(running.remote.ssm.open_sessions().len(), 0);
+}
+
+#[test]
 fn a_websocket_that_answers_nothing_is_replaced_within_15_s() {
     let Some(running) = running(&["paced=false"]) else { return };
     let begun = Instant::now();

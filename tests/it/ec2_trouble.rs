@@ -256,10 +256,32 @@ fn websockets_that_do_not_get_through() {
         "403: Web sockets are not allowed here.",
     ];
     check(&remote, "carol", SSM, 5, &told);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    remote.world.double(remote.ssm.control, closed);
-    // The double names its own door; that nothing listens there is the network's doing.
     remote.ssm.admin("upgrade", json!({"status": null}));
+
+    // Session Manager's API is there, and the host of its channels is not.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    remote
+        .world
+        .stream_url(&format!("wss://{closed}/v1/data-channel/x?role=publish_subscribe"));
+    let told = [
+        "127.0.0.1 cannot be reached",
+        "refused",
+        "is this machine online?",
+        "firewall must let port 443 of 127.0.0.1 through",
+        "HTTPS_PROXY",
+    ];
+    check(&remote, "carol", SSM, 5, &told);
+    remote
+        .world
+        .stream_url("wss://ssmmessages.invalid/v1/data-channel/x?role=publish_subscribe");
+    check(
+        &remote,
+        "carol",
+        SSM,
+        5,
+        &["ssmmessages.invalid cannot be reached", "port 443"],
+    );
+    assert!(remote.count("ssm:TerminateSession") >= 4);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod directory;
 mod doors;
 mod down;
 mod ec2_cuts;
+mod ec2_ends;
 mod ec2_trouble;
 mod ec2_up;
 mod eic;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::cloud::{claim, session};
-use crate::support::{Cloud, Service, get, library, until};
+use crate::support::{Cloud, Remote, Service, get, library, until};
 
 #[test]
 fn a_name_is_the_first_callers_until_it_is_freed() {
@@ -198,4 +198,61 @@ fn admins_are_known_by_their_arn() {
         let ended = carol.closed().await;
         assert!(ended.contains("freed the user name carol"), "{ended}");
     });
+}
+
+#[test]
+fn an_admin_lists_and_frees_names_from_a_laptop() {
+    let pattern = "arn:aws:sts::123456789012:assumed-role/Admin/*";
+    let Some(mut remote) = Remote::with(&["paced=false"], &["--admin", pattern]) else {
+        return;
+    };
+    let service = Service::saying("carol's");
+    let carol = remote.workshop("carol", "", &[("api", service.port)]);
+    let mut up = remote.up(&carol, &["api"]);
+    let refused = remote.run(&carol, &["bastion", "users"]);
+    assert_eq!(refused.code(), 3, "{refused:?}");
+    for part in [
+        "this call is for the bastion's admin",
+        "no pattern of its admins fits",
+        "--admin",
+    ] {
+        assert!(refused.err.contains(part), "{part:?} is missing in {refused:?}");
+    }
+
+    let boss = "arn:aws:sts::123456789012:assumed-role/Admin/boss";
+    remote.world.access_key_of(boss, "AKIABOSS", "the boss's", None);
+    remote.environment = vec![
+        ("AWS_ACCESS_KEY_ID", "AKIABOSS".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "the boss's".to_owned()),
+    ];
+    let workshop = remote.workshop("boss", "", &[("api", 9)]);
+    let listed = remote.run(&workshop, &["bastion", "users", "--json"]);
+    assert_eq!(listed.code(), 0, "{listed:?}");
+    let object: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let users = object["users"].as_array().unwrap();
+    let of = |name: &str| {
+        users
+            .iter()
+            .find(|user| user["user"] == name)
+            .unwrap_or_else(|| panic!("{object:#}"))
+    };
+    assert_eq!(
+        (&of("boss")["principal"], &of("carol")["sessions"]),
+        (&json!(boss), &json!(1))
+    );
+    let table = remote.run(&workshop, &["bastion", "users"]);
+    assert!(table.out.starts_with("NAME") && table.out.contains(boss), "{table:?}");
+    let nobody = remote.run(&workshop, &["bastion", "users", "release", "nobody"]);
+    assert_eq!(
+        (nobody.code(), nobody.out.as_str()),
+        (0, "nobody belongs to nobody\n"),
+        "{nobody:?}"
+    );
+    let freed = remote.run(&workshop, &["bastion", "users", "release", "carol"]);
+    assert_eq!((freed.code(), freed.out.as_str()), (0, "carol is free\n"), "{freed:?}");
+    up.wait_for("freed the user name carol");
+    // Each call had a session of its own, and only the `up` has one still.
+    up.signal(rustix::process::Signal::INT);
+    up.wait();
+    assert_eq!(remote.ssm.open_sessions().len(), 0);
 }

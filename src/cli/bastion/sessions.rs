@@ -1,10 +1,10 @@
-//! Who is on the bastion, as it says itself: the end of `bastion status`.
+//! What the bastion says itself, asked over a tunnel: who is on it, for the end of `bastion status`.
 
 use std::time::Duration;
 
 use super::super::say::{self, Form};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::host::Host;
 use crate::protocol::{SessionState, SessionView};
 use crate::provision::wanted::Wanted;
@@ -13,26 +13,45 @@ use crate::session::bastion::{Bastion, Ec2};
 use crate::session::home::Home;
 use crate::session::identity;
 use crate::session::records::Records;
+use crate::tunnel::Link;
 
-/// How long the bastion may take to be reached and to tell; the rest of the status is known without it.
+/// How long the bastion may take to be reached and to tell.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Its sessions, or why they are not known.
+/// Its sessions, or why they are not known: the rest of the status is known without it.
 pub(super) async fn seen(
+    host: &Host,
+    config: Config,
+    wanted: &Wanted,
+    profile: Option<&str>,
+    form: Form,
+) -> Result<Vec<SessionView>, String> {
+    let asked = over(host, config, wanted, profile, form, async |link: &Link| {
+        link.sessions(true).await
+    });
+    match asked.await {
+        Ok(sessions) => Ok(sessions.sessions),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Asks the bastion something over a connection of its own, by the first way that leads there; nothing of it is left.
+///
+/// # Errors
+/// It cannot be reached within [`LIMIT`], or what `ask` says.
+pub(super) async fn over<T>(
     host: &Host,
     mut config: Config,
     wanted: &Wanted,
     profile: Option<&str>,
     form: Form,
-) -> Result<Vec<SessionView>, String> {
+    ask: impl AsyncFnOnce(&Link) -> Result<T>,
+) -> Result<T> {
     config.tunnel.aws.region.clone_from(&wanted.region);
-    let open = || -> Result<(Bastion, Records)> {
-        let home = Home::open(host)?;
-        let user = identity::user(host)?;
-        let bastion = Ec2::new(host, &home, &user, &config, profile)?;
-        Ok((Bastion::Ec2(bastion), Records::of(&home)))
-    };
-    let (bastion, records) = open().map_err(|error| error.to_string())?;
+    let home = Home::open(host)?;
+    let user = identity::user(host)?;
+    let bastion = Bastion::Ec2(Ec2::new(host, &home, &user, &config, profile)?);
+    let records = Records::of(&home);
     let say = move |text: String| {
         if form == Form::Human {
             say::warn(&format!("{text}\n"));
@@ -40,18 +59,17 @@ pub(super) async fn seen(
     };
     let asking = async {
         let reached = bastion.connect(&records, &say).await?;
-        let sessions = reached.link.sessions(true).await;
+        let answer = ask(&reached.link).await;
         reached.link.close().await;
         reached.rest.end().await;
-        sessions
+        answer
     };
     let asked = rt::timeout(LIMIT, asking).await;
     bastion.leave(&records).await;
-    match asked {
-        Some(Ok(sessions)) => Ok(sessions.sessions),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err(format!("the bastion did not answer within {} s", LIMIT.as_secs())),
-    }
+    asked.unwrap_or_else(|| {
+        let what = format!("the bastion did not answer within {} s", LIMIT.as_secs());
+        Err(Error::new(Exit::Unreachable, what).hint("see what works: ephemwork doctor --transport"))
+    })
 }
 
 /// The lines for a person. `now` in seconds since the Unix epoch.

@@ -1,6 +1,6 @@
-//! `ephemwork bastion users`: whose the user names are, asked of the daemon's own socket.
+//! `ephemwork bastion users`: whose the user names are, asked of the daemon's own socket or, by an admin, over a tunnel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use argh::FromArgs;
@@ -9,15 +9,19 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::super::say::{self, Form};
+use super::sessions;
+use crate::config::{self, Config, TunnelKind};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
-use crate::protocol::{Refusal, Released, UserView, UsersView};
+use crate::protocol::{Refusal, ReleaseUser, Released, UserView, UsersView};
+use crate::provision::wanted::Wanted;
 use crate::session::socket;
+use crate::tunnel::Link;
 
 /// Where the unit that `bastion init` installs puts it.
 const SOCKET: &str = "/var/lib/ephemwork/control.sock";
 
-/// Show whose the user names are; free one. To be run on the bastion itself.
+/// Show whose the user names are; free one. On the bastion itself, or from here by who fits an --admin pattern of it.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -37,10 +41,41 @@ pub(super) struct Arguments {
     /// print one JSON object
     #[argh(switch)]
     json: bool,
+    /// the AWS profile (default: AWS_PROFILE)
+    #[argh(option, arg_name = "name")]
+    profile: Option<String>,
+    /// the AWS region (default: tunnel.region, AWS_REGION, the profile's)
+    #[argh(option, arg_name = "name")]
+    region: Option<String>,
+}
+
+/// Where the bastion is asked.
+enum Way {
+    Socket(PathBuf),
+    /// Over a tunnel of this project's.
+    Tunnel(Box<(Config, Wanted)>),
+}
+
+/// The socket that is named, or that of the daemon on this machine; without one the project's bastion in AWS.
+fn way(host: &Host, named: Option<&str>, region: Option<&str>) -> Result<Way> {
+    if let Some(path) = named {
+        return Ok(Way::Socket(host.directory.join(path)));
+    }
+    let own = PathBuf::from(SOCKET);
+    if own.exists() || config::find(&host.directory, |path| path.is_file()).is_none() {
+        return Ok(Way::Socket(own));
+    }
+    let config = super::super::load(host)?;
+    Ok(match config.tunnel.kind {
+        TunnelKind::Ec2 => {
+            let wanted = super::wanted(&config, region)?;
+            Way::Tunnel(Box::new((config, wanted)))
+        }
+        TunnelKind::Local => Way::Socket(own),
+    })
 }
 
 pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
-    let socket = host.directory.join(arguments.control_socket.as_deref().unwrap_or(SOCKET));
     let form = Form::of(arguments.json);
     let what: Vec<&str> = arguments.what.iter().map(String::as_str).collect();
     let freed = match what.as_slice() {
@@ -57,10 +92,18 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
             .hint("ephemwork bastion users, or ephemwork bastion users release NAME"));
         }
     };
+    let way = way(host, arguments.control_socket.as_deref(), arguments.region.as_deref())?;
+    let profile = arguments.profile.as_deref();
     super::super::block_on(async {
         match freed {
             None => {
-                let found: UsersView = call(&socket, Method::GET, "/v1/users", None).await?;
+                let found = match way {
+                    Way::Socket(socket) => call::<UsersView>(&socket, Method::GET, "/v1/users", None).await?,
+                    Way::Tunnel(to) => {
+                        let ask = async |link: &Link| link.users().await;
+                        sessions::over(host, to.0, &to.1, profile, form, ask).await?
+                    }
+                };
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 match form {
                     Form::Json => say::object(&json!({ "version": 1, "users": found.users })),
@@ -68,8 +111,16 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
                 }
             }
             Some(name) => {
-                let body = json!({ "user": name });
-                let found: Released = call(&socket, Method::POST, "/v1/users/release", Some(body)).await?;
+                let release = ReleaseUser { user: name.to_owned() };
+                let found = match way {
+                    Way::Socket(socket) => {
+                        call::<Released>(&socket, Method::POST, "/v1/users/release", Some(json!(release))).await?
+                    }
+                    Way::Tunnel(to) => {
+                        let ask = async |link: &Link| link.release_user(&release).await;
+                        sessions::over(host, to.0, &to.1, profile, form, ask).await?
+                    }
+                };
                 match form {
                     Form::Json => say::object(&json!({ "version": 1, "user": name, "released": found.released })),
                     Form::Human if found.released => say::out(&format!("{name} is free\n")),
@@ -85,7 +136,8 @@ async fn call<A: DeserializeOwned>(socket: &Path, method: Method, path: &str, bo
     let unreachable = |why: String| {
         Error::new(Exit::Unreachable, format!("no bastion answers at {}", socket.display()))
             .because(why)
-            .hint("run it on the bastion, as root (sudo), or give --control-socket the socket of its state directory")
+            .hint("run it on the bastion, as root (sudo), or in a directory whose ephemwork.toml leads there, as one of its admins; or give \
+                 --control-socket the socket of its state directory")
     };
     let (status, answer) = socket::call(socket, method, path, body).await.map_err(unreachable)?;
     if status.is_success() {

@@ -105,6 +105,19 @@ impl Bastion {
         self.pin(&ready.host_key);
     }
 
+    /// Another one in its place, on the same addresses, which knows nothing of what the first knew and has its own host key.
+    pub(crate) fn replace(&mut self) {
+        self.process.kill();
+        let state = self.path("state");
+        for entry in std::fs::read_dir(&state).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().is_some_and(|name| name != "authorized_keys") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        self.restart();
+    }
+
     /// A file in its directory: `state` (with `authorized_keys`), the users' keys.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

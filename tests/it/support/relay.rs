@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Listens on loopback until it is dropped, and then cuts what it carries.
 pub(crate) struct Relay {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -28,6 +28,8 @@ pub(crate) struct Relay {
 struct Shared {
     stopped: AtomicBool,
     carried: Mutex<Vec<Carried>>,
+    /// Bytes to laptops.
+    down: AtomicU64,
 }
 
 /// One connection: its two sockets, and whether it still carries.
@@ -91,6 +93,11 @@ impl Relay {
         open.map(|(index, _)| index).collect()
     }
 
+    /// How many bytes went to laptops.
+    pub(crate) fn down(&self) -> u64 {
+        self.shared.down.load(Ordering::SeqCst)
+    }
+
     /// Cuts one of them.
     pub(crate) fn cut(&self, index: usize) {
         self.shared.carried()[index].cut();
@@ -106,7 +113,7 @@ impl Drop for Relay {
     }
 }
 
-fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Shared) {
+fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Arc<Shared>) {
     for socket in [&laptop, &bastion] {
         socket.set_nodelay(true).unwrap();
     }
@@ -119,25 +126,27 @@ fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Shared) {
     let (up, down) = ((laptop.try_clone().unwrap(), bastion.try_clone().unwrap()), (bastion, laptop));
     let closed = Arc::clone(&open);
     std::thread::spawn(move || {
-        copy(up.0, up.1, 64 * 1024, None);
+        copy(up.0, up.1, 64 * 1024, |_| {});
         closed.store(false, Ordering::SeqCst);
     });
+    let shared = Arc::clone(shared);
     std::thread::spawn(move || {
-        copy(down.0, down.1, PIECE, Some(PAUSE));
+        copy(down.0, down.1, PIECE, |count| {
+            shared.down.fetch_add(count as u64, Ordering::SeqCst);
+            std::thread::sleep(PAUSE);
+        });
         open.store(false, Ordering::SeqCst);
     });
 }
 
-/// Passes bytes on until one of both is closed, and then closes the other.
-fn copy(mut from: TcpStream, mut to: TcpStream, piece: usize, pause: Option<Duration>) {
+/// Passes bytes on until one of both is closed, and then closes the other; `after` hears of each piece's size.
+fn copy(mut from: TcpStream, mut to: TcpStream, piece: usize, after: impl Fn(usize)) {
     let mut buffer = vec![0; piece];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }
-        if let Some(pause) = pause {
-            std::thread::sleep(pause);
-        }
+        after(count);
     }
     for socket in [from, to] {
         socket.shutdown(Shutdown::Both).ok();

@@ -32,6 +32,12 @@ impl Remote {
     /// With the double's settings as on its command line. None without the peers.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Option<Remote> {
+        Remote::with(settings, &[])
+    }
+
+    /// With more arguments of the daemon's.
+    #[track_caller]
+    pub(crate) fn with(settings: &[&str], more: &[&str]) -> Option<Remote> {
         let (world, staging) = AwsWorld::with_staging()?;
         let ssm = Ssm::start(&world, settings);
         let (id, address) = launch(&world, &staging);
@@ -41,6 +47,7 @@ impl Remote {
         std::fs::write(&file, trusted.as_str().unwrap()).unwrap();
         let (imds, file) = (world.url(), file.to_str().unwrap().to_owned());
         let arguments = ["--authorize", "eic", "--imds", &imds, "--roots", &file];
+        let arguments: Vec<&str> = arguments.iter().chain(more).copied().collect();
         let bastion = Bastion::lasting(&arguments);
         let remote = Remote {
             world,

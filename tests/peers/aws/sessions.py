@@ -47,6 +47,8 @@ def forward(operation, otherwise):
         if operation == "StartSession":
             check_agent(world, call, params["Target"])
         data = world.double.call(operation, params, caller(world, call))
+        if world.state.stream_url and "StreamUrl" in data:
+            data["StreamUrl"] = world.state.stream_url
         return {"Sessions": filtered(data["Sessions"], params)} if operation == "DescribeSessions" else data
 
     return handler

@@ -27,6 +27,9 @@ const EICE_SECONDS: &str = "EPHEMWORK_EICE_SECONDS";
 /// what is in flight on it can finish.
 const RENEWED: u32 = 12;
 
+/// The least time for that, where a policy allows short connections only: another one must stand by then.
+const RENEWING: Duration = Duration::from_secs(30);
+
 impl Ec2 {
     pub(super) fn address(&self) -> String {
         let host = self.0.way.host.as_deref().unwrap_or_default();
@@ -131,7 +134,7 @@ impl Ec2 {
         let opened = Instant::now();
         match EiceStream::open(&account.dialer, &url.replacen("https://", "wss://", 1)).await {
             Ok(stream) => Ok(Opened {
-                until: Some(opened + longest - longest / RENEWED),
+                until: Some(opened + longest - renewed(longest)),
                 name: Some(endpoint),
                 ..Opened::of(Stream::Eice(Box::new(stream)))
             }),
@@ -169,6 +172,11 @@ impl Opened {
     }
 }
 
+/// How long before its end an endpoint's connection of this duration is replaced: never before its half.
+fn renewed(longest: Duration) -> Duration {
+    (longest / RENEWED).max(RENEWING).min(longest / 2)
+}
+
 /// Host and port of a URL that AWS named.
 fn authority(url: &str) -> (String, u16) {
     let uri = url.parse::<http::Uri>().unwrap_or_default();
@@ -184,4 +192,23 @@ pub(super) fn closed(target: &Target, why: &str) -> Error {
     )
     .because(why)
     .hint("does ephemwork-bastiond run there? See: ephemwork bastion status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_left_in_time() {
+        let check = |longest, before| {
+            let longest = Duration::from_secs(longest);
+            assert_eq!(renewed(longest), Duration::from_millis(before), "{longest:?}");
+        };
+        check(3600, 300_000);
+        check(600, 50_000);
+        check(120, 30_000);
+        check(60, 30_000);
+        check(10, 5_000);
+        check(1, 500);
+    }
 }
