@@ -30,6 +30,7 @@ mod directory;
 mod doors;
 mod down;
 mod ec2_cuts;
+mod ec2_secrets;
 mod ec2_trouble;
 mod ec2_up;
 mod eic;
