@@ -30,10 +30,11 @@ struct Shared {
     carried: Mutex<Vec<Carried>>,
 }
 
-/// One connection: its two sockets, and whether it still carries.
+/// One connection: its two sockets, whether it still carries, and whether it swallows what it should carry.
 struct Carried {
     sockets: [TcpStream; 2],
     open: Arc<AtomicBool>,
+    swallows: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -97,6 +98,15 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// What it carries now comes to nothing from here on, and neither end hears how the other one ends.
+    pub(crate) fn swallow(&self) {
+        for carried in self.shared.carried().iter() {
+            carried.swallows.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
@@ -111,33 +121,38 @@ fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Shared) {
         socket.set_nodelay(true).unwrap();
     }
     let open = Arc::new(AtomicBool::new(true));
+    let swallows = Arc::new(AtomicBool::new(false));
     let carried = Carried {
         sockets: [laptop.try_clone().unwrap(), bastion.try_clone().unwrap()],
         open: Arc::clone(&open),
+        swallows: Arc::clone(&swallows),
     };
     shared.carried().push(carried);
     let (up, down) = ((laptop.try_clone().unwrap(), bastion.try_clone().unwrap()), (bastion, laptop));
-    let closed = Arc::clone(&open);
+    let (closed, swallowed) = (Arc::clone(&open), Arc::clone(&swallows));
     std::thread::spawn(move || {
-        copy(up.0, up.1, 64 * 1024, None);
+        copy(up, 64 * 1024, None, &swallowed);
         closed.store(false, Ordering::SeqCst);
     });
     std::thread::spawn(move || {
-        copy(down.0, down.1, PIECE, Some(PAUSE));
+        copy(down, PIECE, Some(PAUSE), &swallows);
         open.store(false, Ordering::SeqCst);
     });
 }
 
 /// Passes bytes on until one of both is closed, and then closes the other.
-fn copy(mut from: TcpStream, mut to: TcpStream, piece: usize, pause: Option<Duration>) {
+fn copy((mut from, mut to): (TcpStream, TcpStream), piece: usize, pause: Option<Duration>, swallows: &AtomicBool) {
     let mut buffer = vec![0; piece];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
+        if !swallows.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
             break;
         }
         if let Some(pause) = pause {
             std::thread::sleep(pause);
         }
+    }
+    if swallows.load(Ordering::SeqCst) {
+        return;
     }
     for socket in [from, to] {
         socket.shutdown(Shutdown::Both).ok();
