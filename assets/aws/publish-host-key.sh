@@ -7,8 +7,8 @@ readonly HOST_KEY='@PARAMETERS@/host-key' KEPT=/etc/ephemwork/host_key.pub
 former=$(cat "$KEPT" 2>/dev/null || true)
 [ -n "$former" ] || [ "${1-}" = first ] || exit 0
 key=$(cut -d ' ' -f 1,2 /var/lib/ephemwork/host_key.pub)
-# The daemon wrote it, and this runs as root.
-[[ $key =~ ^ssh-ed25519\ [A-Za-z0-9+/=]+$ ]] || { echo "no host key: ${key:0:80}" >&2; exit 1; }
+# The daemon wrote it, or put a link to another file there, and this runs as root: nothing of it is shown.
+[[ $key =~ ^ssh-ed25519\ [A-Za-z0-9+/=]+$ ]] || { echo "there is no host key in /var/lib/ephemwork/host_key.pub" >&2; exit 1; }
 [ "$key" != "$former" ] || exit 0
 
 put() { timeout 30 aws ssm put-parameter --name "$1" --type String --value "$2" "${@:3}" 2>&1 >/dev/null; }

@@ -37,6 +37,8 @@ const MAX_REGION: usize = 32;
 
 /// The error's sentence when no profile is named and no source has credentials, which is not the same as having wrong ones.
 pub const NO_CREDENTIALS: &str = "no AWS credentials are found";
+/// What is said when no region is set.
+pub const NO_REGION: &str = "no AWS region is set";
 
 /// What the sources gave.
 pub(super) struct Found {
@@ -58,7 +60,7 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
         .or_else(|| host.variable("AWS_PROFILE").map(str::to_owned));
     let client = client(host).await?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .env(environment(host))
+        .env(environment(host, place.profile.is_some()))
         .http_client(client.clone())
         .sleep_impl(SmithySleep)
         .timeout_config(
@@ -127,12 +129,22 @@ impl ProvideCredentials for Known {
     }
 }
 
+/// What the environment says of who the caller is; a profile that is named on the command line counts more, as with AWS's own tools.
+const IDENTITY: [&str; 5] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+];
+
 /// The variables that are text; no setting of AWS's is anything else.
-fn environment(host: &Host) -> Env {
+fn environment(host: &Host, profile_named: bool) -> Env {
     let text = |(name, value): (&'_ std::ffi::OsString, &'_ std::ffi::OsString)| {
         Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))
     };
-    let variables: Vec<(String, String)> = host.environment.iter().filter_map(text).collect();
+    let mut variables: Vec<(String, String)> = host.environment.iter().filter_map(text).collect();
+    variables.retain(|(name, _)| !profile_named || !IDENTITY.contains(&name.as_str()));
     let variables: Vec<(&str, &str)> = variables
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -185,8 +197,8 @@ async fn bundle(path: PathBuf) -> Result<Vec<u8>> {
 fn region(found: Option<&str>, profile: Option<&str>) -> Result<String> {
     let Some(region) = found else {
         let profile = profile.unwrap_or("default");
-        return Err(Error::new(Exit::Config, "no AWS region is set").hint(format!(
-            "Set one: `aws configure set region eu-west-1 --profile {profile}`, AWS_REGION, --region, or region in ephemwork.toml"
+        return Err(Error::new(Exit::Config, NO_REGION).hint(format!(
+            "Set one: `aws configure set region eu-west-1 --profile {profile}`, AWS_REGION, --region, or tunnel.region in ephemwork.toml"
         )));
     };
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

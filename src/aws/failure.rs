@@ -230,6 +230,12 @@ impl From<Failure> for Error {
                     .because(&failure)
                     .hint("Try again in a minute: every command goes on where it was cut")
             }
+            Cause::Refused if failure.status.is_some_and(|status| status >= 500) => {
+                let what = format!("AWS itself failed at {}", failure.action);
+                Error::new(Exit::Unreachable, what)
+                    .because(&failure)
+                    .hint("Try again: every command goes on where it was cut; https://health.aws.amazon.com tells of outages")
+            }
             Cause::Refused => {
                 let what = match &failure.resource {
                     Some(resource) => format!("{} failed for {resource}", failure.action),
@@ -409,9 +415,9 @@ mod tests {
         );
         check(
             refused("InsufficientInstanceCapacity", "no t4g.nano", 500),
-            Exit::Bug,
-            "ec2:RunInstances failed for i-1",
-            "",
+            Exit::Unreachable,
+            "AWS itself failed at ec2:RunInstances",
+            "goes on where it was cut",
         );
         let mut moved = refused("PermanentRedirect", "", 301);
         moved.service = Service::S3;

@@ -28,7 +28,7 @@ pub mod sts;
 use std::sync::Arc;
 
 pub use call::{Ask, Call, Page, Paged, Reply, Service, Tags, Unreadable};
-pub use credentials::NO_CREDENTIALS;
+pub use credentials::{NO_CREDENTIALS, NO_REGION};
 pub use failure::Failure;
 pub use partition::Partition;
 

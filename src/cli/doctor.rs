@@ -9,6 +9,7 @@ use argh::FromArgs;
 use serde_json::json;
 
 use super::say::{self, Form};
+use crate::aws::NO_REGION;
 use crate::config::TunnelKind;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
@@ -158,6 +159,7 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
 async fn account(host: &Host, wanted: &Wanted, profile: Option<&str>, report: &mut Report) {
     let aws = match command::open(host, wanted, profile).await {
         Ok(aws) => aws,
+        Err(error) if error.what == NO_REGION => return report.fail("region", &error),
         Err(error) => return report.fail("credentials", &error),
     };
     report.ok("region", aws.region());
@@ -238,6 +240,8 @@ fn bastion(status: &status::Status, report: &mut Report) {
         }
     }
     match &status.drift {
+        // Of a bastion that is not there nothing is as it should be.
+        Ok(drift) if drift.is_empty() && !status.there() => {}
         Ok(drift) if drift.is_empty() => report.ok("drift", "everything is as it should be, the listener's rules too"),
         Ok(drift) => drift.iter().for_each(|step| report.add("drift", Grade::Warn, step, init())),
         Err(why) => report.add("drift", Grade::Warn, format!("not known: {why}"), None),

@@ -76,6 +76,10 @@ fn judge(step: &Step, failure: Failure) -> Result<Outcome, Failure> {
     if ALREADY.contains(&code) || (removes && failure.is_missing()) {
         return Ok(Outcome::Already);
     }
+    // Somebody else, or an earlier call, took the target out.
+    if matches!(step, Step::Deregister { .. }) && code == "InvalidTarget" {
+        return Ok(Outcome::Already);
+    }
     // A profile has one role at most, and that is the one which was put there a moment ago.
     if matches!(step, Step::AddRole { .. }) && code == "LimitExceeded" {
         return Ok(Outcome::Already);

@@ -97,7 +97,7 @@ pub async fn remove(host: &Host, aws: &Aws, wanted: &Wanted) -> Result<Prepared>
     let caller = settle::caller(aws, wanted).await?;
     let look = settle::look(aws, wanted);
     let observed = look.all().await?;
-    for group in &observed.groups {
+    for group in observed.groups.iter().filter(|group| look.names.own(&group.tags)) {
         wanted.guard_vpc(&group.vpc, &group.name)?;
     }
     let plan = plan::removal(&look.names, &observed);

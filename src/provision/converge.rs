@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::apply::{self, Outcome};
 use super::desired::Desired;
-use super::observed::{Boot, Instance, Observed};
+use super::observed::{Boot, Instance, Observed, Part};
 use super::plan::{self, Aim, MAX_STEPS, Patience, Plan};
 use super::read::Look;
 use super::step::{Step, Wait};
@@ -223,15 +223,33 @@ impl Run<'_> {
     /// An upgrade that fails takes its new instance away again, so that the old one serves alone.
     async fn give_up(&mut self, error: Error, before: &[String], observed: &Observed) -> Error {
         let upgrade = matches!(&self.goal, Goal::Bastion { aim: Aim::Upgrade, .. });
-        let old = |instance: &&Instance| before.contains(&instance.id) && instance.stays();
-        if !upgrade || error.exit != Exit::Unreachable || !observed.instances.iter().any(|instance| old(&instance)) {
+        if !upgrade || error.exit != Exit::Unreachable {
             return error;
         }
-        let new: Vec<&Instance> = observed
+        // Another upgrade may be further, so that what looks new from here is all that serves.
+        let mut observed = observed.clone();
+        let looked = self.look.parts(&[Part::Instances, Part::TargetGroup], &mut observed).await;
+        let (old, new): (Vec<&Instance>, Vec<&Instance>) = observed
             .instances
             .iter()
-            .filter(|instance| instance.stays() && !before.contains(&instance.id))
-            .collect();
+            .filter(|instance| instance.stays())
+            .partition(|instance| before.contains(&instance.id));
+        let mut hint = match looked {
+            _ if new.is_empty() => return error,
+            Err(why) => format!("what serves now could not be looked at ({why}): ephemwork bastion init --live puts it right"),
+            Ok(()) if !old.iter().any(|instance| observed.may_serve(instance)) => {
+                "the new instance has taken over: ephemwork bastion upgrade --live finishes it".to_owned()
+            }
+            Ok(()) => return self.step_back(error, &new, &observed).await,
+        };
+        if let Some(first) = &error.hint {
+            hint = format!("{first}\n  {hint}");
+        }
+        error.hint(hint)
+    }
+
+    /// The old instance serves: the new ones go.
+    async fn step_back(&self, error: Error, new: &[&Instance], observed: &Observed) -> Error {
         let mut hint = "the old instance serves as before".to_owned();
         for instance in new {
             match self.take_away(instance, observed).await {

@@ -178,7 +178,7 @@ pub fn values(facts: &Facts) -> Values {
 }
 
 /// The two rules: requests that carry the header, and the preflights that announce it.
-fn rules() -> Vec<DesiredRule> {
+pub(super) fn rules() -> Vec<DesiredRule> {
     let header = |name: &str, values: &[&str]| Condition {
         field: "http-header".to_owned(),
         header: Some(name.to_owned()),

@@ -77,6 +77,20 @@ impl Names {
         tags.get(PROJECT) == Some(&self.project) && tags.get(COMPONENT).is_some_and(|component| component == BASTION)
     }
 
+    /// Whose a thing with these tags is, when they say that it is not this project's. One without such tags may have lost them.
+    pub fn foreign(&self, tags: &BTreeMap<String, String>) -> Option<String> {
+        match (tags.get(PROJECT), tags.get(MANAGED_BY)) {
+            (Some(project), _) if *project != self.project => Some(format!("belongs to the project {project:?}")),
+            (None, Some(other)) if other != EPHEMWORK => Some(format!("is managed by {other:?}")),
+            _ => None,
+        }
+    }
+
+    /// Whether an SSM parameter is one that a bastion writes; others may keep theirs beside it.
+    pub fn own_parameter(&self, name: &str) -> bool {
+        name == self.host_key() || name.starts_with(&self.boot(""))
+    }
+
     /// The path of all SSM parameters, without `/` at its end.
     pub fn parameters(&self) -> String {
         format!("/ephemwork/{}", self.project)
@@ -155,6 +169,32 @@ mod tests {
         let one = Names::of("a-very-long-project-name-1", "eu-west-1");
         let two = Names::of("a-very-long-project-name-2", "eu-west-1");
         assert_ne!(one.target_group, two.target_group);
+    }
+
+    #[test]
+    fn whose() {
+        let names = Names::of("shop", "eu-west-1");
+        let check = |tags: &[(&str, &str)], own: bool, foreign: Option<&str>| {
+            let tags = tags.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let found = (names.own(&tags), names.foreign(&tags));
+            assert_eq!(found, (own, foreign.map(str::to_owned)), "{tags:?}");
+        };
+        check(&[], false, None);
+        check(
+            &[("Name", "x"), ("ManagedBy", "terraform")],
+            false,
+            Some("is managed by \"terraform\""),
+        );
+        check(
+            &[(PROJECT, "shop2"), (COMPONENT, BASTION)],
+            false,
+            Some("belongs to the project \"shop2\""),
+        );
+        check(&[(MANAGED_BY, EPHEMWORK)], false, None);
+        check(&[(PROJECT, "shop")], false, None);
+        check(&[(PROJECT, "shop"), (COMPONENT, BASTION), (MANAGED_BY, "us")], true, None);
+        assert!(names.own_parameter("/ephemwork/shop/host-key") && names.own_parameter("/ephemwork/shop/boot/i-1"));
+        assert!(!names.own_parameter("/ephemwork/shop/database") && !names.own_parameter("/ephemwork/shop/host-key/x"));
     }
 
     #[test]

@@ -235,12 +235,34 @@ impl Observed {
     /// What the instance said of its boot.
     pub fn boot(&self, names: &super::names::Names, instance: &str) -> Option<Boot> {
         let text = self.parameters.get(&names.boot(instance))?;
-        Some(serde_json::from_str(text).unwrap_or(Boot::Unknown))
+        // An instance wrote it, and people's terminals show it.
+        let plain = |text: String| text.replace(|c: char| c.is_control(), " ");
+        Some(match serde_json::from_str(text).unwrap_or(Boot::Unknown) {
+            Boot::Ready { version, host_key } => Boot::Ready {
+                version: plain(version),
+                host_key: plain(host_key),
+            },
+            Boot::Failed { why } => Boot::Failed { why: plain(why) },
+            Boot::Unknown => Boot::Unknown,
+        })
     }
 
     /// Whether an instance's agent answers.
     pub fn online(&self, instance: &Instance) -> bool {
         instance.agent.as_ref().is_some_and(|agent| agent.ping == "Online")
+    }
+
+    /// Whether requests can come to an instance: it runs, and where there is a target group it is in it.
+    pub fn may_serve(&self, instance: &Instance) -> bool {
+        let sent = |group: &TargetGroup| {
+            let to_it = |target: &&Target| instance.private_ip.as_ref() == Some(&target.ip);
+            group
+                .targets
+                .iter()
+                .find(to_it)
+                .is_some_and(|target| target.state != "draining")
+        };
+        instance.state == "running" && self.target_group.as_ref().is_none_or(sent)
     }
 
     /// The target that is an instance.

@@ -15,7 +15,7 @@ pub use removal::{left, removal};
 pub use text::{object, text};
 
 use super::desired::Desired;
-use super::observed::{Observed, Tags};
+use super::observed::{Group, Observed, Tags};
 use super::step::{Step, Wait};
 use crate::error::{Error, Exit, Result};
 
@@ -113,17 +113,6 @@ impl Planner<'_> {
             .because("a bastion does not move from one VPC to another")
             .hint("remove it first: ephemwork bastion destroy --live"))
         };
-        let named = |name: &String| [&names.bastion, &names.endpoint].contains(&name);
-        if let Some(group) = observed
-            .groups
-            .iter()
-            .find(|group| named(&group.name) && group.vpc != facts.vpc)
-        {
-            return elsewhere(&format!("the security group {} ({})", group.name, group.id), &group.vpc);
-        }
-        if let Some(group) = observed.target_group.as_ref().filter(|group| group.vpc != facts.vpc) {
-            return elsewhere(&format!("the target group {}", names.target_group), &group.vpc);
-        }
         let tagged = [
             ("the IAM role", &names.role, observed.role.as_ref().map(|role| &role.tags)),
             (
@@ -137,12 +126,21 @@ impl Planner<'_> {
                 observed.target_group.as_ref().map(|group| &group.tags),
             ),
         ];
-        for (what, name, tags) in tagged {
-            let other = tags.and_then(|tags| tags.get(super::names::PROJECT));
-            if let Some(other) = other.filter(|project| **project != names.project) {
-                let what = format!("{what} {name} belongs to the project {other:?}");
+        let groups = observed.groups.iter().filter(|group| group.vpc == facts.vpc);
+        let groups = groups.map(|group| ("the security group", &group.name, Some(&group.tags)));
+        for (what, name, tags) in tagged.into_iter().chain(groups) {
+            if let Some(whose) = tags.and_then(|tags| names.foreign(tags)) {
+                let what = format!("{what} {name} {whose}");
                 return Err(Error::new(Exit::Conflict, what).hint("give tunnel.project_name another value in ephemwork.toml"));
             }
+        }
+        // In another VPC a group may have any name; only one of ours is in the way.
+        let own = |group: &&Group| names.own(&group.tags) && group.vpc != facts.vpc;
+        if let Some(group) = observed.groups.iter().find(own) {
+            return elsewhere(&format!("the security group {} ({})", group.name, group.id), &group.vpc);
+        }
+        if let Some(group) = observed.target_group.as_ref().filter(|group| group.vpc != facts.vpc) {
+            return elsewhere(&format!("the target group {}", names.target_group), &group.vpc);
         }
         self.foreign_rules()
     }

@@ -14,12 +14,17 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
 use http::Uri;
+use http_body_util::Limited;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::tls::TlsClient;
+
+/// The longest answer that is taken, in bytes: four times the largest part of an object that is asked for at once.
+const MAX_ANSWER: usize = 32 << 20;
 
 /// smithy's clock for backing off and for timeouts.
 #[derive(Clone, Copy, Debug)]
@@ -182,12 +187,16 @@ impl Either {
 
 impl HttpConnector for Either {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if request.uri().starts_with("http://") {
-            return self.plain.call(request);
-        }
-        match self.tls.get_or_init(|| self.tls()) {
-            Ok(connector) => connector.call(request),
-            Err(why) => HttpConnectorFuture::ready(Err(ConnectorError::user(why.clone().into()))),
-        }
+        let answer = if request.uri().starts_with("http://") {
+            self.plain.call(request)
+        } else {
+            match self.tls.get_or_init(|| self.tls()) {
+                Ok(connector) => connector.call(request),
+                Err(why) => return HttpConnectorFuture::ready(Err(ConnectorError::user(why.clone().into()))),
+            }
+        };
+        // The orchestrator reads every body whole into memory.
+        let bounded = |body: SdkBody| SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER));
+        HttpConnectorFuture::new(async move { Ok(answer.await?.map(bounded)) })
     }
 }

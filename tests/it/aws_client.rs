@@ -34,6 +34,11 @@ fn configured(home: &Path, config: &str) -> Environment {
     nowhere(home)
 }
 
+fn named(profile: &str) -> Place {
+    let profile = Some(profile.to_owned());
+    Place { profile, region: None }
+}
+
 /// Signs in and asks who that is.
 fn who(environment: &Environment, place: &Place) -> Result<sts::Identity, Error> {
     let host = host(environment);
@@ -147,15 +152,11 @@ fn profiles_give_keys_processes_regions_and_endpoints() {
         process.display(),
     );
     let environment = configured(home.path(), &config);
-    let of = |profile: &str| Place {
-        profile: Some(profile.to_owned()),
-        region: None,
-    };
     for profile in ["static", "process"] {
-        let identity = who(&environment, &of(profile)).unwrap();
+        let identity = who(&environment, &named(profile)).unwrap();
         assert_eq!(identity.account, "123456789012", "{profile}");
     }
-    let error = who(&environment, &of("broken")).unwrap_err();
+    let error = who(&environment, &named("broken")).unwrap_err();
     assert_eq!(
         (error.exit, error.what.as_str()),
         (Exit::Credentials, "AWS profile broken gives no credentials"),
@@ -167,10 +168,10 @@ fn profiles_give_keys_processes_regions_and_endpoints() {
     elsewhere.push(("AWS_ENDPOINT_URL_STS", url.clone()));
     elsewhere.push(("AWS_ENDPOINT_URL", "http://127.0.0.1:1".to_owned()));
     elsewhere.push(("AWS_MAX_ATTEMPTS", "1".to_owned()));
-    assert!(who(&elsewhere, &of("static")).is_ok());
+    assert!(who(&elsewhere, &named("static")).is_ok());
     let host = host(&elsewhere);
     let error = run(async {
-        let aws = Aws::open(&host, &of("static")).await.unwrap();
+        let aws = Aws::open(&host, &named("static")).await.unwrap();
         aws.call(&iam::GetRole { name: "r".to_owned() }).await.unwrap_err()
     });
     let error = Error::from(error);
@@ -179,6 +180,31 @@ fn profiles_give_keys_processes_regions_and_endpoints() {
         (Exit::Unreachable, "http://127.0.0.1:1 cannot be reached"),
         "{error}"
     );
+}
+
+/// Keys of production in the environment, and `--profile staging` on the command line.
+#[test]
+fn a_profile_that_is_named_counts_more_than_keys_in_the_environment() {
+    let Some(world) = AwsWorld::start() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[profile staging]\naws_access_key_id = {}\naws_secret_access_key = {}\nregion = {REGION}\n\
+         [profile empty]\nregion = {REGION}\n",
+        ACCESS_KEY.0, ACCESS_KEY.1,
+    );
+    let mut environment = configured(home.path(), &config);
+    environment.extend([("AWS_ENDPOINT_URL", world.url()), ("AWS_REGION", REGION.to_owned())]);
+    let arn = "arn:aws:iam::123456789012:user/production";
+    world.access_key_of(arn, "AKIAPRODUCTION000000", "secret", None);
+    environment.push(("AWS_ACCESS_KEY_ID", "AKIAPRODUCTION000000".to_owned()));
+    environment.push(("AWS_SECRET_ACCESS_KEY", "secret".to_owned()));
+    assert_eq!(who(&environment, &Place::default()).unwrap().arn, arn);
+    assert_ne!(who(&environment, &named("staging")).unwrap().arn, arn);
+    for profile in ["empty", "stagign"] {
+        let error = who(&environment, &named(profile)).unwrap_err();
+        let what = format!("no AWS credentials are found for profile {profile}");
+        assert_eq!((error.exit, error.what), (Exit::Credentials, what));
+    }
 }
 
 #[test]

@@ -258,6 +258,10 @@ fn doctor_says_what_is_wrong_and_what_repairs_it() {
         grades.contains(&"bastion fail".to_owned()) && grades.contains(&"credentials ok".to_owned()),
         "{report}"
     );
+    assert!(
+        !grades.contains(&"drift ok".to_owned()),
+        "of nothing nothing drifts: {report}"
+    );
     engineer.works(&["init", "--live", "--yes"]);
     let (code, grades, report) = doctor();
     assert_eq!(code, 0, "{report}");

@@ -114,6 +114,8 @@ fn without_credentials_there_is_still_a_plan() {
         let finished = Process::run("bastion", &mut command);
         assert_eq!(finished.code(), 0, "{finished:?}");
         for part in [
+            "policy documents and user data: --verbose",
+            "outbound     everything",
             "no account was read",
             "create the IAM role ephemwork-shop-bastion-",
             "cost a month",
@@ -122,6 +124,20 @@ fn without_credentials_there_is_still_a_plan() {
             assert!(finished.out.contains(part), "{part:?} is not in\n{}", finished.out);
         }
     }
+    // Nor do those who only want to read need a region first.
+    for print in [["policy", "admin"], ["policy", "developer"], ["snippet", "terraform"]] {
+        let finished = Process::run("bastion", &mut engineer.without_credentials(&["bastion", print[0], print[1]]));
+        assert_eq!(finished.code(), 0, "{finished:?}");
+        assert!(
+            finished.out.contains('<') && finished.err.contains("for you to fill in"),
+            "{finished:?}"
+        );
+    }
+    let finished = Process::run("bastion", &mut engineer.without_credentials(&["bastion", "status"]));
+    assert!(
+        finished.code() == 3 && finished.err.contains("tunnel.region in ephemwork.toml"),
+        "{finished:?}"
+    );
     let finished = Process::run(
         "bastion",
         engineer
@@ -176,4 +192,64 @@ fn an_upgrade_that_fails_leaves_the_old_one_serving() {
     engineer.works(&["init", "--live", "--yes"]);
     engineer.works(&["status"]);
     assert_eq!(difference(&whole, &engineer.account()), [""; 0]);
+}
+
+/// An upgrade that cannot end the old instance has nothing to go back to: the load balancer knows only the new one.
+#[test]
+fn an_upgrade_that_fails_late_leaves_the_new_one_serving() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.works(&["init", "--live", "--yes"]);
+    engineer.upload("another", "arm64");
+    engineer
+        .world
+        .refuse("ec2:TerminateInstances", "RequestLimitExceeded", "Request limit exceeded.", 1);
+    let finished = engineer.bastion(&["upgrade", "--live", "--yes"]);
+    assert_eq!(finished.code(), 5, "{finished:?}");
+    assert!(finished.err.contains("the new instance has taken over"), "{}", finished.err);
+    let status: Value = serde_json::from_str(&engineer.works(&["status", "--json"])).unwrap();
+    let instances = status["instances"].as_array().unwrap();
+    let healthy: Vec<&Value> = instances.iter().filter(|one| one["target"] == "healthy").collect();
+    assert_eq!((instances.len(), healthy.len()), (2, 1), "{status}");
+    engineer.works(&["upgrade", "--live", "--yes"]);
+    assert_eq!(engineer.instances().len(), 1);
+    assert!(engineer.works(&["upgrade"]).contains("nothing to do"));
+}
+
+/// Something in the way answers, and never ends its answer.
+#[test]
+fn an_answer_without_end_is_given_up() {
+    use std::io::{Read as _, Write as _};
+    let Some(engineer) = Engineer::start() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let asked = stream.read(&mut [0; 4096]).unwrap();
+        assert!(asked > 0, "nothing was asked");
+        let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head).unwrap();
+        let chunk = [b"10000\r\n".as_slice(), &[b'a'; 0x10000], b"\r\n"].concat();
+        let (mut chunks, enough) = (0, 16 * 1024);
+        while chunks < enough && stream.write_all(&chunk).is_ok() {
+            chunks += 1;
+        }
+        assert!(chunks < enough, "a GiB was taken");
+    };
+    let server = std::thread::spawn(serve);
+    let mut command = engineer.command(&["bastion", "status"]);
+    command.env("AWS_ENDPOINT_URL", format!("http://{address}"));
+    let finished = Process::run("bastion", &mut command);
+    assert!(finished.err.contains("sts:GetCallerIdentity"), "{finished:?}");
+    assert_ne!(finished.code(), 0);
+    server.join().unwrap();
+}
+
+#[test]
+fn an_outage_of_aws_is_not_called_a_mistake_of_this_program() {
+    let Some(engineer) = Engineer::start() else { return };
+    engineer.world.fail_from(3, crate::support::aws::Fault::Http500);
+    let finished = engineer.bastion(&["init"]);
+    assert_eq!(finished.code(), 5, "{finished:?}");
+    assert!(finished.err.contains("AWS itself failed at "), "{}", finished.err);
+    engineer.world.heal();
 }

@@ -127,7 +127,7 @@ fn bodiless_answers_leave_the_connection_usable(with: fn(Service) -> Bed) {
         assert_eq!(answer.body, b"", "{method} {path}");
         assert_eq!(answer.served_by(), "alice:api");
     }
-    assert_eq!(bed.service.complete(), 7);
+    bed.service.completed(7);
 }
 
 fn methods_are_passed_on_as_they_are(with: fn(Service) -> Bed) {
@@ -173,7 +173,7 @@ fn expect_continue_asks_before_the_body_is_sent(with: fn(Service) -> Bed) {
         let answer = wire.answer("PUT");
         assert_eq!((answer.status(), answer.text().as_str()), (200, "5 bytes"), "round {round}");
     }
-    assert_eq!(bed.service.complete(), 2);
+    bed.service.completed(2);
     // For a request that goes nowhere the body is not asked for.
     let mut wire = Wire::to(bed.bastion.http);
     wire.send("PUT / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:none\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
@@ -289,7 +289,7 @@ fn pipelined_requests_are_answered_in_order(with: fn(Service) -> Bed) {
         let body = if number % 3 == 0 { "GET " } else { "" };
         assert_eq!(wire.answer("GET").text(), format!("/{number} {body}"));
     }
-    assert_eq!(bed.service.complete(), COUNT);
+    bed.service.completed(COUNT);
 }
 
 /// What a client sent before its mistake is answered, also when both came in one packet.
@@ -300,7 +300,7 @@ fn a_request_before_a_wrong_one_is_answered(with: fn(Service) -> Bed) {
     wire.send(request("GET", "/", "", "") + wrong);
     assert_eq!(wire.answer("GET").text(), "yes");
     assert_eq!(wire.answer("GET").status(), 400);
-    assert_eq!(bed.service.complete(), 1);
+    bed.service.completed(1);
 }
 
 fn connections_are_kept_and_closed_as_the_client_says(with: fn(Service) -> Bed) {
@@ -314,7 +314,7 @@ fn connections_are_kept_and_closed_as_the_client_says(with: fn(Service) -> Bed) 
     let last = wire.answer("GET");
     assert_eq!(last.head.field("connection"), Some("close"), "{last:?}");
     assert_eq!(wire.rest(), b"");
-    assert_eq!(bed.service.complete(), 51);
+    bed.service.completed(51);
     assert!(
         bed.service.connections() <= 5,
         "{} connections to the service",

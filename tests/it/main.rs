@@ -10,6 +10,7 @@ mod aws_operations;
 mod bastion_drift;
 mod bastion_faults;
 mod bastion_live;
+mod bastion_others;
 mod bastion_refusals;
 mod bastion_unit;
 mod bulk;

@@ -21,7 +21,7 @@ use crate::provision::{rights, settle};
 use crate::rt::{self, Signal};
 
 /// The region that a plan without account and region is for.
-const ANY_REGION: &str = "us-east-1";
+pub(super) const ANY_REGION: &str = "us-east-1";
 
 pub(super) async fn build(host: &Host, wanted: Wanted, aim: Aim, patience: Patience, asked: Asked) -> Result<Exit> {
     let verb = if aim == Aim::Upgrade { "upgrade" } else { "init" };
@@ -144,6 +144,10 @@ async fn change(prepared: Prepared, verb: &str, asked: &Asked) -> Result<Exit> {
         return Ok(Exit::Fine);
     }
     if plan.writes() && !asked.yes {
+        if !human {
+            // Whoever is asked sees what for; stdout is for the object alone.
+            say::warn(&print::plan(&plan, facts.as_ref(), asked.verbose, verb));
+        }
         confirm(verb).await?;
     }
     let names = prepared.look.names.clone();

@@ -8,6 +8,7 @@ use crate::provision::cost;
 use crate::provision::desired::Facts;
 use crate::provision::plan::{self, Plan};
 use crate::provision::rights;
+use crate::provision::step::Step;
 
 /// What takes longer than this says so, and says so again after as long as [`AGAIN`].
 const SILENCE: Duration = Duration::from_secs(1);
@@ -25,6 +26,10 @@ pub(super) fn plan(plan: &Plan, facts: Option<&Facts>, verbose: bool, verb: &str
         "To do"
     };
     let mut text = format!("{kind}: {count} {changes}\n\n{}\n", plan::text(plan, verbose));
+    let documents = |step: &Step| !step.documents().is_empty();
+    if !verbose && plan.steps.iter().any(documents) {
+        text += "policy documents and user data: --verbose\n\n";
+    }
     if let Some(facts) = facts {
         text += &format!(
             "cost a month: {}\n",

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::json;
 
 use super::super::say::{self, Form};
+use super::apply::ANY_REGION;
 use super::sessions;
-use crate::aws::NO_CREDENTIALS;
+use crate::aws::{Aws, NO_CREDENTIALS, NO_REGION};
 use crate::config::Config;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
@@ -65,7 +66,7 @@ pub(super) async fn policy(host: &Host, wanted: Wanted, profile: Option<String>,
 
 /// The facts as far as a policy needs them: who the account is, and nothing more.
 async fn facts(host: &Host, wanted: &Wanted, profile: Option<&str>) -> Result<(Facts, Option<String>)> {
-    match command::open(host, wanted, profile).await {
+    match opened(host, wanted, profile).await {
         Ok(aws) => {
             let caller = settle::caller(&aws, wanted).await?;
             let mut facts = settle::unread(wanted, aws.region());
@@ -76,16 +77,31 @@ async fn facts(host: &Host, wanted: &Wanted, profile: Option<&str>) -> Result<(F
                 .then(|| "bastion.bastion_binary_s3_uri is not set".to_owned());
             Ok((facts, why))
         }
-        Err(error) if error.what == NO_CREDENTIALS => {
-            let region = wanted
-                .region
-                .as_deref()
-                .or_else(|| host.variable("AWS_REGION"))
-                .unwrap_or("<region>");
-            Ok((settle::unread(wanted, region), Some(error.what)))
-        }
+        Err(error) if error.what == NO_CREDENTIALS => Ok((settle::unread(wanted, region(host, wanted)), Some(error.what))),
         Err(error) => Err(error),
     }
+}
+
+/// The account. Whoever has no credentials is told that, and not first that there is no region.
+async fn opened(host: &Host, wanted: &Wanted, profile: Option<&str>) -> Result<Aws> {
+    let error = match command::open(host, wanted, profile).await {
+        Err(error) if error.what == NO_REGION => error,
+        answer => return answer,
+    };
+    let somewhere = Wanted {
+        region: Some(ANY_REGION.to_owned()),
+        ..wanted.clone()
+    };
+    match command::open(host, &somewhere, profile).await {
+        Err(none) if none.what == NO_CREDENTIALS => Err(none),
+        _ => Err(error),
+    }
+}
+
+/// The region that is asked for, or what stands for it.
+fn region<'a>(host: &'a Host, wanted: &'a Wanted) -> &'a str {
+    let asked = wanted.region.as_deref().or_else(|| host.variable("AWS_REGION"));
+    asked.unwrap_or("<region>")
 }
 
 pub(super) async fn snippet(host: &Host, wanted: Wanted, profile: Option<String>, language: &str) -> Result<Exit> {
@@ -94,15 +110,14 @@ pub(super) async fn snippet(host: &Host, wanted: Wanted, profile: Option<String>
         return Err(Error::new(Exit::Usage, format!("there is no snippet in {language:?}"))
             .hint(format!("there is one in each of {}", names.join(", "))));
     };
-    let (facts, observed) = match command::open(host, &wanted, profile.as_deref()).await {
+    let (facts, observed) = match opened(host, &wanted, profile.as_deref()).await {
         Ok(aws) => {
             let settled = settle::settle(&aws, &wanted, Aim::Bastion).await?;
             (settled.facts, settled.observed)
         }
         Err(error) if error.what == NO_CREDENTIALS => {
             say::warn("note: there are no AWS credentials; what stands in <> is for you to fill in\n");
-            let region = wanted.region.as_deref().unwrap_or("<region>");
-            (settle::unread(&wanted, region), Observed::default())
+            (settle::unread(&wanted, region(host, &wanted)), Observed::default())
         }
         Err(error) => return Err(error),
     };

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::desired::{DEREGISTRATION_DELAY, DesiredRule, HEALTH_INTERVAL, HEALTH_PATH};
-use super::super::names::PROJECT;
-use super::super::observed::{Rule, TargetGroup};
+use super::super::desired::{self, DEREGISTRATION_DELAY, DesiredRule, HEALTH_INTERVAL, HEALTH_PATH};
+use super::super::names::{Names, PROJECT};
+use super::super::observed::{Observed, Rule, TargetGroup};
 use super::super::step::{RuleText, Step, new};
 use super::{Planner, missing};
 use crate::error::{Error, Exit, Result};
@@ -14,11 +14,8 @@ use crate::name::HEADER_DISPLAY;
 const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=50_000;
 
 impl Planner<'_> {
-    /// Whether a rule is this project's: by its tag, or because it forwards to the target group.
     fn own(&self, rule: &Rule) -> bool {
-        let group = self.observed.target_group.as_ref();
-        rule.priority.is_some()
-            && (self.desired.facts.names.own(&rule.tags) || group.is_some_and(|group| rule.forwards.contains(&group.arn)))
+        own_rule(&self.desired.facts.names, self.observed.target_group.as_ref(), rule)
     }
 
     /// Two projects cannot share a listener: each would take all requests with the header.
@@ -144,6 +141,9 @@ impl Planner<'_> {
             .filter(|priority| *priority < last)
             .map(|priority| priority.to_string())
             .collect();
+        for rule in rules_of_others(&self.desired.facts.names, self.observed) {
+            self.note(format!("{rule}; it is left as it is"));
+        }
         if !before.is_empty() {
             self.note(format!(
                 "listener rules of others come first ({}): a request that they match never reaches the bastion. Give them higher \
@@ -170,6 +170,36 @@ impl Planner<'_> {
         }
         priority
     }
+}
+
+/// Whether a rule is this project's: by its tags, or because it is just like one that has lost them.
+pub(super) fn own_rule(names: &Names, target_group: Option<&TargetGroup>, rule: &Rule) -> bool {
+    let like_ours = || {
+        names.foreign(&rule.tags).is_none()
+            && target_group.is_some_and(|group| rule.forwards == [group.arn.clone()])
+            && desired::rules().iter().any(|one| one.conditions == rule.conditions)
+    };
+    rule.priority.is_some() && (names.own(&rule.tags) || like_ours())
+}
+
+/// Rules that somebody else made and that send requests to the bastion: a team's own path, or a part of its traffic.
+pub(super) fn rules_of_others(names: &Names, observed: &Observed) -> Vec<String> {
+    let group = observed.target_group.as_ref().filter(|group| names.own(&group.tags));
+    let forwards = |rule: &&Rule| group.is_some_and(|group| rule.forwards.contains(&group.arn));
+    let rules = observed
+        .rules
+        .iter()
+        .filter(forwards)
+        .filter(|rule| !own_rule(names, group, rule));
+    rules
+        .map(|rule| {
+            let number = rule.priority.map_or("default".to_owned(), |priority| priority.to_string());
+            format!(
+                "the listener rule {number} ({}) forwards to the bastion and is not ephemwork's",
+                rule.arn
+            )
+        })
+        .collect()
 }
 
 fn text(rule: &DesiredRule) -> RuleText {

@@ -417,6 +417,7 @@ fn what_stands_in_the_way() {
                 id: "sg-9".to_owned(),
                 name: "ephemwork-shop-bastion".to_owned(),
                 vpc: "vpc-2".to_owned(),
+                tags: facts().names.tags(),
                 ..Group::default()
             });
         },

@@ -61,7 +61,12 @@ impl Step {
             }
             TagBalancing { tags, .. } | Tag { tags, .. } => vec![("tags", shown(tags))],
             CreateGroup { vpc, purpose, tags, .. } => {
-                vec![("vpc", vpc.clone()), ("for", (*purpose).to_owned()), ("tags", shown(tags))]
+                vec![
+                    ("vpc", vpc.clone()),
+                    ("for", (*purpose).to_owned()),
+                    ("outbound", "everything, as AWS makes it".to_owned()),
+                    ("tags", shown(tags)),
+                ]
             }
             Revoke { rule, .. } => vec![("rule", rule.clone())],
             CreateTargetGroup { vpc, tags, .. } => vec![

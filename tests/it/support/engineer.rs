@@ -92,7 +92,9 @@ impl Engineer {
     #[track_caller]
     pub(crate) fn bastion(&self, arguments: &[&str]) -> Finished {
         let all: Vec<&str> = ["bastion"].iter().chain(arguments).copied().collect();
-        Process::start("bastion", &mut self.command(&all)).finish_within(3 * LIMIT)
+        // The hours of every fault are run beside other work, at the lowest priority.
+        let starved = std::env::var("EPHEMWORK_ALL_FAULTS").is_ok();
+        Process::start("bastion", &mut self.command(&all)).finish_within(if starved { 60 * LIMIT } else { 3 * LIMIT })
     }
 
     /// [`Engineer::bastion`] that must work; what it printed on stdout.

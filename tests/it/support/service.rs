@@ -93,6 +93,13 @@ impl Service {
         heads[0].clone()
     }
 
+    /// Waits until so many requests came complete and were answered, and not one more: an answer is with the client before it is counted.
+    pub(crate) fn completed(&self, count: usize) {
+        let counted = || (self.complete() >= count).then_some(());
+        super::until("the service has counted its answers", counted);
+        assert_eq!(self.complete(), count);
+    }
+
     /// How many requests came complete and were answered.
     pub(crate) fn complete(&self) -> usize {
         self.seen.complete.load(Ordering::SeqCst)

@@ -35,7 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_smithy_http_client", &["rt/"]),
     ("aws_smithy_runtime", &["aws/client.rs"]),
     ("aws_smithy_runtime_api", &["rt/", "aws/client.rs"]),
-    ("aws_smithy_types", &["aws/client.rs", "aws/credentials.rs"]),
+    ("aws_smithy_types", &["aws/client.rs", "aws/credentials.rs", "rt/smithy.rs"]),
     ("aws_types", &["aws/client.rs", "aws/credentials.rs"]),
     ("futures_sink", &["tunnel/websocket.rs"]),
     ("ring", &["tunnel/websocket.rs"]),
