@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 pub use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -66,10 +66,16 @@ pub fn init(format: Format, level: Option<&str>, default: LevelFilter, colour: b
         .event_format(Lines { format, colour })
         .with_ansi(colour)
         .with_writer(std::io::stderr);
-    let subscriber = tracing_subscriber::registry().with(lines).with(targets);
+    let told = filter_fn(|about| may_be_told(about.target(), *about.level()));
+    let subscriber = tracing_subscriber::registry().with(lines).with(targets).with(told);
     subscriber
         .try_init()
         .map_err(|why| Error::new(Exit::Bug, "logging began twice").because(why))
+}
+
+/// Whether anything of this kind is written at all. AWS's crates trace requests and answers whole: signatures, and the tokens of sessions.
+fn may_be_told(target: &str, level: Level) -> bool {
+    level != Level::TRACE || !target.starts_with("aws_")
 }
 
 fn targets(text: &str) -> Result<Targets, String> {
@@ -270,6 +276,16 @@ mod tests {
             text.ends_with("INFO claimed session_token=… authorization=… host=h\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_aws_traces_is_not_written() {
+        let check =
+            |target: &str, level: Level, expected: bool| assert_eq!(may_be_told(target, level), expected, "{target} {level}");
+        check("aws_smithy_runtime::client::orchestrator", Level::TRACE, false);
+        check("aws_sigv4::http_request::sign", Level::TRACE, false);
+        check("aws_smithy_runtime::client::orchestrator", Level::DEBUG, true);
+        check("ephemwork::aws::client", Level::TRACE, true);
     }
 
     #[test]

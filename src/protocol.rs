@@ -98,6 +98,9 @@ pub struct Claim {
     /// registered replaces it: the old one is a connection that the laptop knows to be dead.
     #[serde(default)]
     pub lane: u32,
+    /// Over no other connection the laptop takes requests: all that the session still has besides this one is dead.
+    #[serde(default)]
+    pub only: bool,
 }
 
 /// The answer to a [`Claim`].

@@ -82,6 +82,8 @@ pub(crate) struct Asked {
     pub tag: Tag,
     pub lane: LaneId,
     pub lane_number: u32,
+    /// The laptop has no other connection.
+    pub only: bool,
     pub host: String,
     pub version: String,
     pub token: Option<String>,
@@ -98,8 +100,8 @@ pub(crate) struct Grant {
     pub resumed: bool,
     /// Nothing but `last_seen` differs from what is stored already.
     pub unchanged: bool,
-    /// The connection that this one replaces; to be closed.
-    pub replaced: Option<LaneId>,
+    /// The connections that this one replaces; to be closed.
+    pub replaced: Vec<LaneId>,
     /// The connections that lose the tag to this one; to be told.
     pub displaced: Vec<LaneId>,
 }
@@ -221,7 +223,7 @@ impl Registry {
             Some(session) => session.lanes,
             None => BTreeMap::new(),
         };
-        lanes.retain(|_, id| *id != grant.lane && Some(*id) != grant.replaced && !grant.displaced.contains(id));
+        lanes.retain(|_, id| *id != grant.lane && !grant.replaced.contains(id) && !grant.displaced.contains(id));
         lanes.insert(grant.lane_number, grant.lane);
         self.insert(Session {
             record: grant.record.clone(),
@@ -337,7 +339,7 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
         lane_number: asked.lane_number,
         resumed: false,
         unchanged: false,
-        replaced: None,
+        replaced: Vec::new(),
         displaced: Vec::new(),
     }
 }
@@ -345,11 +347,12 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
 /// A claim by the holder itself, over a new connection or the same.
 fn returned(session: &Session, asked: &Asked, now: u64) -> Grant {
     let held = &session.record;
-    let in_place = session.lanes.get(&asked.lane_number).copied();
+    let others = session.lanes.iter().filter(|&(_, &id)| id != asked.lane);
+    let dead = others.filter(|&(&number, _)| asked.only || number == asked.lane_number);
     Grant {
         resumed: true,
         unchanged: held.host == asked.host && held.version == asked.version,
-        replaced: in_place.filter(|&id| id != asked.lane),
+        replaced: dead.map(|(_, &id)| id).collect(),
         record: Record {
             token: held.token.clone(),
             created: held.created,

@@ -84,7 +84,7 @@ pub(crate) struct Flags {
     /// prints who may log in, as sshd's AuthorizedKeysCommand: an absolute path, with %u, %f, %k, %t
     #[argh(option, arg_name = "command")]
     authorized_keys_command: Option<String>,
-    /// the one name a caller may use, e.g. arn:aws:sts::*:assumed-role/*/{{user}}@* (default: the first caller owns a name)
+    /// the one name a caller may use, e.g. arn:aws:sts::*:assumed-role/*/{user}@* (default: the first caller owns a name)
     #[argh(option, arg_name = "pattern")]
     user_from_arn: Option<String>,
     /// whose callers may list and release names, e.g. arn:aws:sts::*:assumed-role/Admin/*; may be repeated

@@ -40,7 +40,7 @@ pub(super) struct Way {
 
 /// What the loop asks of a lane.
 pub(super) enum Ask {
-    Claim(Index, Takeover),
+    Claim(Index, Takeover, Lone),
     Release(Index),
     /// Take no new requests, answer those in flight, and close.
     Leave,
@@ -53,6 +53,10 @@ pub(crate) enum Takeover {
     No,
     Yes,
 }
+
+/// Whether a connection is the only one over which requests come: the bastion then forgets what it still has of dead ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lone(pub(crate) bool);
 
 /// The loop's handle of a lane.
 pub(super) struct Lane {
@@ -201,7 +205,7 @@ impl Course<'_> {
             let told = smol::future::or(said, ask);
             let ends = smol::future::or(smol::future::or(over, left), due);
             match smol::future::or(ends, told).await {
-                Turn::Ask(Ask::Claim(index, takeover)) => match self.claim(&link, index, takeover).await {
+                Turn::Ask(Ask::Claim(index, takeover, lone)) => match self.claim(&link, index, takeover, lone).await {
                     Ok(()) => self.teller.tell(Event::Claimed(self.number, index)).await,
                     Err(error) => self.teller.tell(Event::ClaimFailed(self.number, index, error)).await,
                 },
@@ -242,7 +246,7 @@ impl Course<'_> {
         }
     }
 
-    async fn claim(&self, link: &Link, index: Index, takeover: Takeover) -> Result<()> {
+    async fn claim(&self, link: &Link, index: Index, takeover: Takeover, Lone(only): Lone) -> Result<()> {
         let tag = &self.way.tags[index];
         self.way.upstreams.offer(&tag.service, &self.way.routes[index]);
         let claim = Claim {
@@ -253,6 +257,7 @@ impl Course<'_> {
             token: self.way.records.token(self.bastion, tag).await?,
             takeover: takeover == Takeover::Yes,
             lane: self.lane,
+            only,
         };
         let claimed = link.claim(&claim).await.map_err(|error| self.way.bastion.hinted(error))?;
         self.way.records.set_token(self.bastion, tag, Some(claimed.token)).await

@@ -43,7 +43,7 @@ use crate::rt::{self, Signal, Signals};
 use bastion::Place;
 use control::{Asked, LaneStatus, ServiceStatus, Status};
 use happened::Happened;
-use lane::{Ask, Lane, Way};
+use lane::{Ask, Lane, Lone, Way};
 use machine::{Action, Event, Index, Job, Machine};
 use mark::{Marks, Part};
 use note::Note;
@@ -293,7 +293,7 @@ impl Session {
                 } else {
                     self.plan.choices.takeover
                 };
-                self.ask(link, Ask::Claim(index, takeover));
+                self.ask(link, Ask::Claim(index, takeover, Lone(self.machine.is_only(link))));
             }
             Action::Release(link, index) => self.ask(link, Ask::Release(index)),
             Action::Unroute(index) => self.way.upstreams.remove(&self.plan.services[index].tag.service),

@@ -213,6 +213,31 @@ fn a_lane_that_is_cut_costs_its_own_requests_only() {
     assert!(!said.contains("lost"), "{said}");
 }
 
+/// Somebody whose connections all died at once, and who is back before the bastion has noticed, has only the new ones: no request waits
+/// for a dead one.
+#[test]
+fn the_dead_lanes_of_a_killed_up_get_no_requests() {
+    let _heavy = heavy();
+    let mut far = Far::start("4");
+    far.wait_for(4);
+    far.relay.swallow();
+    far._up.kill();
+    far.workshop
+        .write("lanes = 1", &format!("[service.api]\nport = {}\n", far._service.port));
+    far._up = far.workshop.up(&["api"], &["--no-run"]);
+    let session = far.bastion.session("alice:api").unwrap();
+    assert_eq!(session["lanes"].as_array().unwrap().len(), 1, "{session:#}");
+    let bulk = upload(far.bastion.http, 500_000);
+    until("the body to be on its way", || {
+        let session = far.bastion.session("alice:api")?;
+        (session["lanes"][0]["bytes_in"].as_u64()? > 50_000).then_some(())
+    });
+    for _ in 0..10 {
+        assert_eq!(get(far.bastion.http, "alice:api", "/").status(), 200);
+    }
+    assert_eq!(bulk.join().unwrap(), 200);
+}
+
 /// Even with one lane a small request does not wait for all that a large body could put before it.
 #[test]
 fn small_requests_pass_bulk_on_one_lane() {

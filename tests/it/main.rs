@@ -32,6 +32,7 @@ mod doors;
 mod down;
 mod ec2_cuts;
 mod ec2_ends;
+mod ec2_secrets;
 mod ec2_trouble;
 mod ec2_up;
 mod eic;

@@ -103,6 +103,10 @@ impl Runner {
     /// Whether the command prints this key for this user, or a sentence about why not.
     pub(crate) async fn allows(&self, user: &User, key: &Blob) -> Result<(), String> {
         let program = self.command.program.display();
+        // Whoever may knock chooses the name, and the program would take this one for an option of its own.
+        if user.as_str().starts_with('-') {
+            return Err(format!("{program} is not asked about a name that begins with '-'"));
+        }
         let look = async {
             let turn = self.turns.acquire_arc().await;
             self.run(user, key, turn).await
@@ -227,5 +231,15 @@ mod tests {
         check("/bin/x", Ok(&[]));
         check("/bin/x  %u %f", Ok(&["alice", "SHA256:x"]));
         check("/bin/x --%t=%k%%u", Ok(&["--ssh-ed25519=AAAA%u"]));
+    }
+
+    /// A program that prints whatever it is given would let in whoever calls themselves `-e`.
+    #[test]
+    fn a_name_is_no_option() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+        let runner = Runner::new(KeysCommand::parse("/bin/echo %u %t %k").unwrap());
+        let user = User::parse("-e").unwrap();
+        let refused = rt::block_on(runner.allows(&user, &Blob::parse(key).unwrap()));
+        assert!(refused.unwrap().unwrap_err().contains("begins with '-'"));
     }
 }

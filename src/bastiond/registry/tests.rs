@@ -17,6 +17,7 @@ fn asked(lane: u64, host: &str) -> Asked {
         tag: tag("alice:api"),
         lane: LaneId(lane),
         lane_number: 0,
+        only: false,
         host: host.to_owned(),
         version: "1".to_owned(),
         token: None,
@@ -51,7 +52,7 @@ fn claims() {
             (Ok(grant), Ok((resumed, token, replaced, displaced))) => {
                 assert_eq!(grant.resumed, resumed, "{case}");
                 assert_eq!(grant.record.token.reveal(), token, "{case}");
-                assert_eq!(grant.replaced, replaced.map(LaneId), "{case}");
+                assert_eq!(grant.replaced, replaced.map(LaneId).into_iter().collect::<Vec<_>>(), "{case}");
                 assert_eq!(
                     grant.displaced,
                     displaced.into_iter().map(LaneId).collect::<Vec<_>>(),
@@ -76,6 +77,7 @@ fn claims() {
     };
     let takeover = |base: Asked| Asked { takeover: true, ..base };
     let second_lane = |base: Asked| Asked { lane_number: 1, ..base };
+    let only = |base: Asked| Asked { only: true, ..base };
 
     check("live, another machine", held(true), asked(2, "sofa"), Err(10));
     check("live, the same machine without token", held(true), asked(2, "desk"), Err(10));
@@ -124,6 +126,18 @@ fn claims() {
         held(true),
         token("t1", second_lane(asked(2, "desk"))),
         Ok((true, "t1", None, vec![])),
+    );
+    check(
+        "live, back with the token as another lane and no other",
+        held(true),
+        token("t1", only(second_lane(asked(2, "desk")))),
+        Ok((true, "t1", Some(1), vec![])),
+    );
+    check(
+        "live, the only connection, with a wrong token",
+        held(true),
+        token("t0", only(second_lane(asked(2, "desk")))),
+        Err(10),
     );
     check(
         "live, taken over",
@@ -395,6 +409,7 @@ proptest! {
                         tag: tag.clone(),
                         lane: lane(&generation, connection),
                         lane_number,
+                        only: false,
                         host: ["desk", "sofa", "train"][host].to_owned(),
                         version: "1".to_owned(),
                         token: before.as_ref().filter(|_| token).map(|session| session.record.token.reveal().to_owned()),

@@ -185,6 +185,7 @@ impl Handler {
             token: None,
             takeover: false,
             lane: 0,
+            only: false,
         };
         match self.daemon.claim(&lane.user, &claim, &lane).await {
             Ok(claimed) => {

@@ -59,6 +59,7 @@ fn wish(service: &str, host: &str) -> Claim {
         token: None,
         takeover: false,
         lane: 0,
+        only: false,
     }
 }
 

@@ -27,6 +27,7 @@ impl Daemon {
             tag: Tag::new(user.clone(), service),
             lane: lane.id,
             lane_number: claim.lane,
+            only: claim.only,
             host: claim.host.clone(),
             version: claim.version.clone(),
             token: claim.token.clone(),
@@ -76,13 +77,13 @@ impl Daemon {
             table.registry.lane_down(grant.lane, now, until);
         }
         table.refresh(tag, &self.metrics);
-        let replaced = grant.replaced.and_then(|id| table.lanes.get(&id).cloned());
+        let replaced: Vec<Arc<Lane>> = grant.replaced.iter().filter_map(|id| table.lanes.get(id).cloned()).collect();
         let displaced: Vec<Arc<Lane>> = grant.displaced.iter().filter_map(|id| table.lanes.get(id).cloned()).collect();
         let idle: Vec<bool> = displaced.iter().map(|lane| !table.registry.carries(lane.id)).collect();
         drop(table);
         lock(&self.changed).tell();
         tracing::info!(%tag, host = %grant.record.host, resumed = grant.resumed, displaced = displaced.len(), "claimed");
-        if let Some(lane) = replaced {
+        for lane in replaced {
             lane.close("its laptop came back over a new connection");
         }
         for (lane, idle) in displaced.iter().zip(idle) {

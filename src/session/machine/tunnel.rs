@@ -164,6 +164,12 @@ impl Machine {
         })
     }
 
+    /// Whether requests come over no other connection, as far as this laptop knows.
+    pub(crate) fn is_only(&self, link: u64) -> bool {
+        let mut others = self.tunnel.lanes.iter().filter(|&(&other, _)| other != link);
+        others.all(|(_, lane)| !lane.carries())
+    }
+
     /// When [`Machine::tunnel_due`] has something to do next.
     pub(super) fn tunnel_deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {

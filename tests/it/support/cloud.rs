@@ -124,5 +124,6 @@ pub(crate) fn claim() -> Claim {
         token: None,
         takeover: false,
         lane: 0,
+        only: false,
     }
 }

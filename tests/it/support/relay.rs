@@ -32,10 +32,11 @@ struct Shared {
     down: AtomicU64,
 }
 
-/// One connection: its two sockets, and whether it still carries.
+/// One connection: its two sockets, whether it still carries, and whether it swallows what it should carry.
 struct Carried {
     sockets: [TcpStream; 2],
     open: Arc<AtomicBool>,
+    swallows: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -104,6 +105,15 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// What it carries now comes to nothing from here on, and neither end hears how the other one ends.
+    pub(crate) fn swallow(&self) {
+        for carried in self.shared.carried().iter() {
+            carried.swallows.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
@@ -118,20 +128,22 @@ fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Arc<Shared>) {
         socket.set_nodelay(true).unwrap();
     }
     let open = Arc::new(AtomicBool::new(true));
+    let swallows = Arc::new(AtomicBool::new(false));
     let carried = Carried {
         sockets: [laptop.try_clone().unwrap(), bastion.try_clone().unwrap()],
         open: Arc::clone(&open),
+        swallows: Arc::clone(&swallows),
     };
     shared.carried().push(carried);
     let (up, down) = ((laptop.try_clone().unwrap(), bastion.try_clone().unwrap()), (bastion, laptop));
-    let closed = Arc::clone(&open);
+    let (closed, swallowed) = (Arc::clone(&open), Arc::clone(&swallows));
     std::thread::spawn(move || {
-        copy(up.0, up.1, 64 * 1024, |_| {});
+        copy(up, 64 * 1024, &swallowed, |_| {});
         closed.store(false, Ordering::SeqCst);
     });
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
-        copy(down.0, down.1, PIECE, |count| {
+        copy(down, PIECE, &swallows, |count| {
             shared.down.fetch_add(count as u64, Ordering::SeqCst);
             std::thread::sleep(PAUSE);
         });
@@ -140,13 +152,16 @@ fn carry(laptop: TcpStream, bastion: TcpStream, shared: &Arc<Shared>) {
 }
 
 /// Passes bytes on until one of both is closed, and then closes the other; `after` hears of each piece's size.
-fn copy(mut from: TcpStream, mut to: TcpStream, piece: usize, after: impl Fn(usize)) {
+fn copy((mut from, mut to): (TcpStream, TcpStream), piece: usize, swallows: &AtomicBool, after: impl Fn(usize)) {
     let mut buffer = vec![0; piece];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..count]).is_err() {
+        if !swallows.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
             break;
         }
         after(count);
+    }
+    if swallows.load(Ordering::SeqCst) {
+        return;
     }
     for socket in [from, to] {
         socket.shutdown(Shutdown::Both).ok();

@@ -120,6 +120,7 @@ async fn open(
         token: None,
         takeover: false,
         lane: 0,
+        only: false,
     };
     link.claim(&claim).await.map_err(|why| why.to_string())?;
     Ok(link)
