@@ -26,7 +26,10 @@ fn load(text: &str) -> Result<Config, Vec<String>> {
 #[test]
 fn every_mistake_is_named_where_it_stands() {
     for (text, expected) in CASES {
-        let expected: Vec<String> = expected.iter().map(|line| line.replace("; …", &format!("; {KNOWN}"))).collect();
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|line| line.replace("; …", &format!("; {KNOWN}")))
+            .collect();
         let found = load(text).expect_err(text);
         assert_eq!(found, expected, "{text}");
     }
@@ -59,7 +62,10 @@ fn through_the_executable() {
             .copied()
             .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
             .collect::<Vec<_>>();
-        let expected: Vec<String> = expected.iter().map(|line| line.replace("; …", &format!("; {KNOWN}"))).collect();
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|line| line.replace("; …", &format!("; {KNOWN}")))
+            .collect();
         assert_eq!(found, expected, "{text}\n{told}");
     }
 }
