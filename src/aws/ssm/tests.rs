@@ -62,7 +62,13 @@ fn agents_and_sessions() {
     assert_eq!(body(&DescribeInstanceInformation::default()), json!({}));
     let started = read::<StartSession>(r#"{"SessionId":"s-1","StreamUrl":"wss://x/s-1?t=AAAA","TokenValue":"AAAA"}"#);
     assert_eq!(format!("{started:?}").find("AAAA"), None);
-    refuse::<ResumeSession>(&[r#"{"SessionId":"s-1"}"#]);
+    for over in [
+        r#"{"SessionId":"s-1"}"#,
+        r#"{"SessionId":"s-1","TokenValue":"","StreamUrl":"wss://x"}"#,
+    ] {
+        assert_eq!(read::<ResumeSession>(over), None, "{over}");
+    }
+    refuse::<ResumeSession>(&[r#"{"SessionId":"s-1","TokenValue":"AAAA"}"#]);
     let found =
         r#"{"Sessions":[{"SessionId":"s-1","Target":"i-1","Status":"Connected","StartDate":1582657288,"Owner":"arn:u"}]}"#;
     assert_eq!(read::<DescribeSessions>(found).items[0].owner.as_deref(), Some("arn:u"));
