@@ -6,7 +6,7 @@ use std::{net::SocketAddr, process::Command};
 use serde_json::{Value, json};
 
 use crate::aws_gateway::ask;
-use crate::support::{Process, Service, Ssm, aws::AwsWorld, need_module, peer};
+use crate::support::{Process, Service, Ssm, aws::AwsWorld, need_module, peer, until};
 
 /// An account with one instance whose agent is online at both the gateway and the double.
 #[track_caller]
@@ -166,9 +166,11 @@ fn presigned_tunnels() {
         assert!(said.starts_with(expected), "{change}: {said}");
         assert_eq!(ssm.forgive().len(), 1, "{change}");
     }
-    // With an hour of 1.2 s a second is a third of a millisecond.
+    // With an hour of 1.2 s a second is a third of a millisecond; an echo may still be quicker.
     ssm.settings(json!({"hour_ms": 1200}));
-    assert_eq!(tunnel(&ssm, ssm.secure, &["maxTunnelDuration=1"]), "reset");
+    until("a tunnel ends when its time is over", || {
+        (tunnel(&ssm, ssm.secure, &["maxTunnelDuration=1"]) == "reset").then_some(())
+    });
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     ssm.instance(&id, closed, None);
@@ -180,5 +182,5 @@ fn presigned_tunnels() {
         .iter()
         .map(|one| one["over"].as_str().unwrap_or("open"))
         .collect();
-    assert_eq!(ends[4..], ["maxTunnelDuration is over", "the target refused"], "{ends:?}");
+    assert_eq!(ends[ends.len() - 2..], ["maxTunnelDuration is over", "the target refused"], "{ends:?}");
 }

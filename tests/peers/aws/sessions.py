@@ -46,16 +46,12 @@ def forward(operation, otherwise):
             return otherwise(world, call, params)
         if operation == "StartSession":
             check_agent(world, call, params["Target"])
-        data = world.double.call(operation, params, caller(world, call))
+        data = world.double.call(operation, params, call.caller)
         if world.state.stream_url and "StreamUrl" in data:
             data["StreamUrl"] = world.state.stream_url
         return {"Sessions": filtered(data["Sessions"], params)} if operation == "DescribeSessions" else data
 
     return handler
-
-
-def caller(world, call):
-    return world.account.call("sts", call.region, "GetCallerIdentity")["Arn"]
 
 
 def check_agent(world, call, target):
@@ -69,7 +65,7 @@ def check_agent(world, call, target):
 def start_session(world, call, params):
     target = params["Target"]
     check_agent(world, call, target)
-    owner = caller(world, call)
+    owner = call.caller
     identity = f"{owner.rpartition('/')[2]}-{secrets.token_hex(9)[:17]}"
     session = {
         "SessionId": identity,

@@ -48,8 +48,6 @@ DENIED = {
     "rest-xml": ("AccessDenied", "Access Denied", 403),
 }
 
-CALLER = "arn:aws:sts::123456789012:user/moto"
-
 # Whose access keys they are, when a test says nothing else: an IAM user's and a role session's.
 CALLERS = {
     "AKIAEPHEMWORKTEST000": "arn:aws:iam::123456789012:user/moto",
@@ -247,7 +245,7 @@ class World:
         action = action_of(call)
         if action in self.state.denied or call.name in self.state.denied:
             code, text, status = DENIED[call.protocol]
-            raise Refusal(code, text.format(caller=CALLER, action=action), status)
+            raise Refusal(code, text.format(caller=call.caller, action=action), status)
 
     def pass_on(self, call, params, operation=None):
         """Lets moto carry out an operation of the call's service, its own unless another is named; lists whole."""
