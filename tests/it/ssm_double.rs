@@ -182,5 +182,9 @@ fn presigned_tunnels() {
         .iter()
         .map(|one| one["over"].as_str().unwrap_or("open"))
         .collect();
-    assert_eq!(ends[ends.len() - 2..], ["maxTunnelDuration is over", "the target refused"], "{ends:?}");
+    assert_eq!(
+        ends[ends.len() - 2..],
+        ["maxTunnelDuration is over", "the target refused"],
+        "{ends:?}"
+    );
 }
