@@ -25,6 +25,7 @@ pub use keys::{Table, known};
 pub use mistake::{Mistake, failure, render};
 pub(crate) use read::is_region;
 pub use url::{BadUrl, Scheme, StagingUrl};
+pub(crate) use way::host_key;
 pub use way::{HostKey, Lanes, TransportKind, Transports, WayConfig};
 
 use crate::name::Service;

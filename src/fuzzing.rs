@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Uri, request};
+use http::{Method, Request, StatusCode, Uri, request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::bastiond::authorize::blocks;
 use crate::bastiond::guard::{Guard, MAX_HEADERS, Verdict, encoded};
 use crate::bastiond::route;
 use crate::config;
 use crate::name::{Service, Tag, User};
-use crate::ssm;
+use crate::protocol::{self, Refusal};
+use crate::{ssm, tunnel};
 
 /// Parsing a config ends, and every mistake can be shown: its line is there, its column lies in it, they are in order.
 pub fn config(bytes: &[u8]) {
@@ -97,6 +100,56 @@ pub fn ssm_message(bytes: &[u8]) {
         channel.handle_timeout(now);
         assert!(channel.recv(1).is_none(), "data without a handshake");
     }
+}
+
+/// A message of either side of the control API is taken or refused; what is taken is written as it is read again, and what of it is
+/// shown to people is printable. A refusal's words reach the person.
+pub fn control(bytes: &[u8]) {
+    same_again::<protocol::Claimed>(bytes);
+    same_again::<protocol::Release>(bytes);
+    same_again::<protocol::Released>(bytes);
+    same_again::<protocol::ReleaseUser>(bytes);
+    same_again::<protocol::Left>(bytes);
+    same_again::<protocol::UsersView>(bytes);
+    same_again::<protocol::Sessions>(bytes);
+    same_again::<protocol::Event>(bytes);
+    same_again::<protocol::Health>(bytes);
+    same_again::<Refusal>(bytes);
+    if let Some(claim) = same_again::<protocol::Claim>(bytes) {
+        for text in [&claim.host, &claim.version] {
+            let shown = protocol::shown(text);
+            assert!(shown.chars().count() <= protocol::MAX_SHOWN && !shown.contains(char::is_control));
+            assert_eq!(protocol::shown(&shown), shown);
+        }
+        tag(claim.service.as_bytes());
+    }
+    for status in [StatusCode::CONFLICT, StatusCode::BAD_REQUEST, StatusCode::BAD_GATEWAY] {
+        let error = tunnel::link::refused(status, bytes);
+        match serde_json::from_slice::<Refusal>(bytes) {
+            Ok(refusal) => assert_eq!((error.what, error.why, error.hint), (refusal.what, refusal.why, refusal.hint)),
+            Err(_) => assert!(!error.what.is_empty()),
+        }
+    }
+}
+
+fn same_again<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let read: T = serde_json::from_slice(bytes).ok()?;
+    let written = serde_json::to_vec(&read).unwrap_or_default();
+    let again: T = serde_json::from_slice(&written).unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(&written)));
+    assert_eq!(serde_json::to_vec(&again).unwrap_or_default(), written);
+    Some(read)
+}
+
+/// A published host key that is taken is an ed25519 key without comment or line end, which OpenSSH's format takes too, and it is read
+/// again as itself.
+pub fn host_key(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Some(key) = config::host_key(text) else { return };
+    assert!(key.starts_with("ssh-ed25519 ") && key.len() == 80 && text.contains(&key[12..]));
+    assert_eq!(config::host_key(&key).as_deref(), Some(&*key));
+    assert!(tunnel::ssh::fingerprint(&key).starts_with("SHA256:"), "{key}");
 }
 
 /// What an agent asks for in the handshake is answered entry by entry, in JSON of a bounded size; a refusal has words.

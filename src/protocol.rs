@@ -118,6 +118,15 @@ pub struct Claimed {
     pub resumed: bool,
 }
 
+/// The most characters of a [`Claim`]'s host and version that are kept: a host name has at most 255 (RFC 1123, section 2.1).
+pub const MAX_SHOWN: usize = 255;
+
+/// What a laptop says of itself, as it may stand on other people's terminals: nothing that is not printed, and not too long.
+pub fn shown(text: &str) -> String {
+    let plain = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic() || *c == ' ';
+    text.chars().filter(plain).take(MAX_SHOWN).collect()
+}
+
 /// `POST /v1/release`: give a session back. Answers 200 [`Released`]; releasing what is not held is fine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Release {

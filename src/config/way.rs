@@ -253,11 +253,8 @@ impl Reader<'_> {
             "accept-new" => return Some(HostKey::AcceptNew),
             _ => {}
         }
-        let mut words = text.split_ascii_whitespace();
-        if let (Some("ssh-ed25519"), Some(body)) = (words.next(), words.next())
-            && is_ed25519(body)
-        {
-            return Some(HostKey::Literal(format!("ssh-ed25519 {body}")));
+        if let Some(key) = host_key(text) {
+            return Some(HostKey::Literal(key));
         }
         let what = format!(
             "{name:?} in {place} must be \"parameter\", \"accept-new\" or an ed25519 key, found {}",
@@ -278,8 +275,21 @@ fn is_document(text: &str) -> bool {
     (3..=128).contains(&text.len()) && text.chars().all(fits)
 }
 
+/// The host key in a line as `host_key.pub` has it, whatever comment follows: `ssh-ed25519 AAAA…`.
+pub(crate) fn host_key(line: &str) -> Option<String> {
+    let mut words = line.split_ascii_whitespace();
+    match (words.next(), words.next()) {
+        (Some(algorithm @ "ssh-ed25519"), Some(body)) if is_ed25519(body) => Some(format!("{algorithm} {body}")),
+        _ => None,
+    }
+}
+
 /// The base64 of a key blob of 51 bytes: its algorithm's name, and 32 bytes (RFC 8709, section 4).
 fn is_ed25519(body: &str) -> bool {
     let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
-    body.len() == 68 && body.starts_with("AAAAC3NzaC1lZDI1NTE5AAAAI") && body.chars().all(base64)
+    // The byte 32, the key's length, ends in the first two bits of the next character.
+    let Some(rest) = body.strip_prefix("AAAAC3NzaC1lZDI1NTE5AAAAI") else {
+        return false;
+    };
+    body.len() == 68 && rest.starts_with(|c| ('A'..='P').contains(&c)) && rest.chars().all(base64)
 }

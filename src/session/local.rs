@@ -28,7 +28,7 @@ use crate::host::Host;
 use crate::name::User;
 use crate::protocol;
 use crate::rt;
-use crate::tunnel::{ClientKey, Link, Login, Requests, Transport, is_wrong_host_key};
+use crate::tunnel::{ClientKey, Link, Login, Requests, Transport, Unconnected};
 use found::Found;
 pub(crate) use found::serving;
 use key::{laptop_key, write_private};
@@ -127,18 +127,18 @@ impl Local {
     /// Finds or starts the daemon and connects to it. `say` hears what takes longer than a moment.
     pub(crate) async fn connect(&self, records: &Records, say: Say<'_>) -> Result<(Link, Requests, Ready)> {
         let first = match self.reach(records, say).await {
-            Err((error, Some(ready))) if is_wrong_host_key(&error) && self.unlike_itself(&ready, say).await? => {
+            Err((Unconnected::HostKey { .. }, Some(ready))) if self.unlike_itself(&ready, say).await? => {
                 self.reach(records, say).await
             }
             first => first,
         };
-        first.map_err(|(error, ready)| match ready {
+        first.map_err(|(why, ready)| match ready {
             Some(ready) => {
                 let log = log(&self.home.local(self.listen));
                 let hint = "end it, and `up` starts another: kill";
-                error.hint(format!("{hint} {}; its log: {}", ready.pid, log.display()))
+                Error::from(why).hint(format!("{hint} {}; its log: {}", ready.pid, log.display()))
             }
-            None => error,
+            None => why.into(),
         })
     }
 
@@ -163,10 +163,10 @@ impl Local {
         &self,
         records: &Records,
         say: Say<'_>,
-    ) -> std::result::Result<(Link, Requests, Ready), (Error, Option<Box<Ready>>)> {
-        let (ready, new_key) = self.ensure(say).await.map_err(|error| (error, None))?;
+    ) -> std::result::Result<(Link, Requests, Ready), (Unconnected, Option<Box<Ready>>)> {
+        let (ready, new_key) = self.ensure(say).await.map_err(|error| (error.into(), None))?;
         let staged = staging::stage(&ready, self.listen, records).await;
-        staged.map_err(|error| (error, None))?;
+        staged.map_err(|error| (error.into(), None))?;
         let transport = match ready.ssh.strip_prefix("unix:") {
             Some(path) => Transport::Unix(PathBuf::from(path)),
             None => Transport::Tcp(ready.ssh.clone()),

@@ -73,10 +73,13 @@ impl Link {
     ///
     /// # Errors
     /// [`Exit::Unreachable`] with the cause, within [`CONNECT_LIMIT`].
-    pub async fn connect(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
+    pub async fn connect(transport: &Transport, login: &Login) -> Result<(Link, Requests), Unconnected> {
         match rt::timeout(CONNECT_LIMIT, open(transport, login)).await {
             Some(result) => result,
-            None => Err(unreachable(transport).because(format!("no answer within {} s", CONNECT_LIMIT.as_secs()))),
+            None => {
+                let why = format!("no answer within {} s", CONNECT_LIMIT.as_secs());
+                Err(unreachable(transport).because(why).into())
+            }
         }
     }
 
@@ -265,9 +268,9 @@ impl Link {
     }
 }
 
-async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> {
+async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests), Unconnected> {
     let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
-    Ok(over(stream, login).await?)
+    over(stream, login).await
 }
 
 async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
@@ -318,7 +321,8 @@ fn unreachable(transport: &Transport) -> Error {
     Error::new(Exit::Unreachable, format!("the bastion at {transport} cannot be reached"))
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> Error {
+/// What the bastion's refusal of a call means.
+pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Error {
     let exit = match status.as_u16() {
         409 => Exit::Conflict,
         400..=499 => Exit::Config,

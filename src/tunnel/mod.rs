@@ -5,7 +5,7 @@
 
 pub(crate) mod eice;
 pub(crate) mod gate;
-mod link;
+pub(crate) mod link;
 pub(crate) mod measure;
 mod pace;
 pub mod ssh;
@@ -17,8 +17,7 @@ mod websocket;
 pub(crate) mod window;
 
 pub use link::{Link, Requests};
-pub(crate) use ssh::Unconnected;
-pub use ssh::{ClientKey, Login, is_wrong_host_key};
+pub use ssh::{ClientKey, Login, Unconnected};
 pub(crate) use transport::Stream;
 pub use transport::Transport;
 pub(crate) use websocket::Unopened;

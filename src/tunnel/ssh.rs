@@ -184,7 +184,7 @@ pub(super) struct Connected {
 
 /// Why there is no SSH connection.
 #[derive(Clone, Debug)]
-pub(crate) enum Unconnected {
+pub enum Unconnected {
     /// The bastion shows another host key.
     HostKey {
         /// As the login has it.
@@ -457,17 +457,12 @@ pub(crate) fn fingerprint(line: &str) -> String {
     }
 }
 
-/// What an error says when the bastion is not the one that is pinned.
-const WRONG_HOST_KEY: &str = "the bastion shows another host key than the one that is pinned";
-
-/// Whether a connection failed because of the bastion's host key.
-pub fn is_wrong_host_key(error: &Error) -> bool {
-    error.what == WRONG_HOST_KEY
-}
-
 fn wrong_host_key(pinned: &str, shown: &str) -> Error {
     let (pinned, found) = (fingerprint(pinned), fingerprint(shown));
-    Error::new(Exit::Unreachable, WRONG_HOST_KEY)
-        .because(format!("pinned {pinned}, shown {found}"))
-        .hint("if the bastion was made anew, pin its new key; otherwise somebody is in between")
+    Error::new(
+        Exit::Unreachable,
+        "the bastion shows another host key than the one that is pinned",
+    )
+    .because(format!("pinned {pinned}, shown {found}"))
+    .hint("if the bastion was made anew, pin its new key; otherwise somebody is in between")
 }

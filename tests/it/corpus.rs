@@ -35,6 +35,16 @@ fn head() {
 }
 
 #[test]
+fn control() {
+    every_file_of("control", fuzzing::control);
+}
+
+#[test]
+fn host_key() {
+    every_file_of("host_key", fuzzing::host_key);
+}
+
+#[test]
 fn imds_block() {
     every_file_of("imds_block", fuzzing::imds_block);
 }

@@ -256,3 +256,21 @@ fn an_admin_lists_and_frees_names_from_a_laptop() {
     up.wait();
     assert_eq!(remote.ssm.open_sessions().len(), 0);
 }
+
+#[test]
+fn what_a_laptop_says_of_itself_cannot_draw_on_a_terminal() {
+    let Some(cloud) = Cloud::start(&[]) else { return };
+    cloud.push("carol", "carol", &session("carol"));
+    let mut asked = claim();
+    asked.host = "\u{1b}]0;x\u{7}lap\u{202e}top\n".to_owned();
+    asked.version = "1".repeat(1000);
+    let sessions = library::run(async {
+        let (link, _requests) = cloud.connect("carol", "carol").await.unwrap();
+        link.claim(&asked).await.unwrap();
+        let sessions = link.sessions(false).await.unwrap();
+        link.close().await;
+        sessions
+    });
+    let session = &sessions.sessions[0];
+    assert_eq!((session.host.as_str(), session.version.len()), ("]0;xlaptop", 255));
+}

@@ -28,8 +28,8 @@ impl Daemon {
             lane: lane.id,
             lane_number: claim.lane,
             only: claim.only,
-            host: claim.host.clone(),
-            version: claim.version.clone(),
+            host: protocol::shown(&claim.host),
+            version: protocol::shown(&claim.version),
             token: claim.token.clone(),
             takeover: claim.takeover,
         };

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::trouble;
 use crate::aws::ec2::{self, Filter, InstanceState};
 use crate::aws::{Aws, ssm};
+use crate::config;
 use crate::error::{Error, Exit, Result};
 use crate::provision::names::{BASTION, COMPONENT, Names, PROJECT};
 
@@ -75,11 +76,7 @@ pub(super) async fn published(aws: &Aws, names: &Names) -> Result<String> {
         Err(failure) if failure.is_missing() => return Err(trouble::no_host_key(&name, &names.region)),
         Err(failure) => return Err(failure.into()),
     };
-    let mut words = found.value.split_ascii_whitespace();
-    match (words.next(), words.next()) {
-        (Some(algorithm @ "ssh-ed25519"), Some(body)) => Ok(format!("{algorithm} {body}")),
-        _ => Err(trouble::bad_host_key(&name)),
-    }
+    config::host_key(&found.value).ok_or_else(|| trouble::bad_host_key(&name))
 }
 
 /// The endpoint through which an instance is reached: the one in its subnet, else any in its VPC.

@@ -89,7 +89,7 @@ impl Cloud {
             key: ClientKey::from_openssh(&text).unwrap(),
             host_key: known.split_once(' ').unwrap().1.trim().to_owned(),
         };
-        Link::connect(&Transport::Tcp(self.bastion.ssh.to_string()), &login).await
+        Ok(Link::connect(&Transport::Tcp(self.bastion.ssh.to_string()), &login).await?)
     }
 
     /// Names and their owners, as `bastion users --json` prints them.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use argh::FromArgs;
+use ephemwork::error::Error;
 use ephemwork::name::{Service, User};
 use ephemwork::protocol::{self, Claim};
 use ephemwork::rt;
@@ -101,7 +102,9 @@ async fn open(
         host_key,
     };
     let name = Service::parse(&service).map_err(|why| why.to_string())?;
-    let (link, requests) = Link::connect(&transport, &login).await.map_err(|why| why.to_string())?;
+    let (link, requests) = Link::connect(&transport, &login)
+        .await
+        .map_err(|why| Error::from(why).to_string())?;
     let upstreams = Arc::new(Upstreams::new());
     upstreams.set(
         &name,
