@@ -163,8 +163,9 @@ fn duplicates_and_retransmissions() {
     for _ in 0..3 {
         channel.deliver(&sent);
     }
+    // More when an acknowledgement was late.
     until("three retransmissions", || {
-        (double.session(&id)["up"]["retransmissions"] == 3).then_some(())
+        (double.session(&id)["up"]["retransmissions"].as_u64() >= Some(3)).then_some(())
     });
     assert!(double.session(&id)["down"]["retransmissions"].as_u64().unwrap() >= 1);
     channel.send(&Frame::data(3, b"z"));

@@ -277,6 +277,8 @@ pub struct Channel {
     pub acks: bool,
     /// What came whole, by its number.
     pub received: BTreeMap<i64, Vec<u8>>,
+    /// The end of the session, when it came before what [`Channel::deliver`] waited for.
+    end: Option<Frame>,
 }
 
 /// What OpenDataChannelInput is.
@@ -305,6 +307,7 @@ impl Channel {
             ws,
             acks: true,
             received: BTreeMap::new(),
+            end: None,
         }
     }
 
@@ -350,7 +353,7 @@ impl Channel {
     pub fn wait(&mut self, what: &str, mut fits: impl FnMut(&Frame) -> bool) -> Frame {
         let start = Instant::now();
         while start.elapsed() < LIMIT {
-            if let Some(frame) = self.next(PATIENCE)
+            if let Some(frame) = self.end.take().or_else(|| self.next(PATIENCE))
                 && fits(&frame)
             {
                 return frame;
@@ -382,6 +385,9 @@ impl Channel {
                 if seen.kind == "acknowledge" && about()["AcknowledgedMessageSequenceNumber"] == frame.sequence {
                     assert_eq!(about()["AcknowledgedMessageId"], frame.id_text());
                     return;
+                }
+                if seen.kind == "channel_closed" {
+                    self.end = Some(seen);
                 }
             }
         }
