@@ -287,7 +287,8 @@ impl Judge {
         self.complete |= kind == payload::HANDSHAKE_COMPLETE;
         self.deliveries += 1;
         let ordinal = self.deliveries;
-        self.outstanding.insert(number, Delivery { ordinal, kind });
+        // Of a message that comes again and again, the first time counts.
+        self.outstanding.entry(number).or_insert(Delivery { ordinal, kind });
     }
 
     /// What the client should have done by now and has not; asked only while it is connected.

@@ -161,7 +161,8 @@ fn read(session: &Session, port: SocketAddr, dial: Duration) {
         state.kill_agent();
         return;
     };
-    if state.over.is_some() || !state.agent.alive {
+    // The client may have ended the session while this dialled.
+    if state.over.is_some() || !state.agent.alive || state.agent.phase != Phase::Dialling {
         return;
     }
     state.agent.port = Some(Arc::clone(&stream));

@@ -1,17 +1,26 @@
 //! Each rule that the double holds a client to, broken once: it is noticed, it is said, and it ends the session.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest as _;
 
-use crate::support::{Channel, Double, Frame, echo, handshake_response, opening};
+use crate::support::{Channel, Double, Frame, echo, handshake_response, opening, serve};
 
 /// A fresh double, on which `act` breaks a rule: exactly one violation says `expected`.
 #[track_caller]
 fn check(expected: &str, act: impl FnOnce(&Double)) {
-    let double = Double::start(echo(), &["ack_limit_ms=300"]);
+    check_with(echo(), expected, act);
+}
+
+/// The same with another port of the instance.
+#[track_caller]
+fn check_with(port: SocketAddr, expected: &str, act: impl FnOnce(&Double)) {
+    let double = Double::start(port, &["ack_limit_ms=1000"]);
     act(&double);
     let found = crate::support::until("the violation", || {
         let found = double.violations();
@@ -213,7 +222,7 @@ fn a_gap_after_a_reconnect() {
     assert_eq!((&state["up"]["messages"], &state["open"]), (&json!(6), &json!(true)));
     double.demand_no_violations();
 
-    check("has been missing for 600ms", |double| {
+    check("has been missing for 2s", |double| {
         let session = double.start_session();
         let mut channel = Channel::open(double, &session);
         channel.shake();
@@ -246,17 +255,27 @@ fn a_missing_acknowledgement() {
         channel.send(&Frame::data(2, b"two"));
     });
     // A duplicate has to be acknowledged too: the agent sends one, because the first acknowledgement was lost behind the gateway.
-    check("is not acknowledged", |double| {
+    let signal = Arc::new(Barrier::new(2));
+    let awaited = Arc::clone(&signal);
+    let port = serve(move |mut stream| {
+        awaited.wait();
+        stream.write_all(b"late").unwrap();
+        // Until the session is over.
+        std::io::copy(&mut stream, &mut std::io::sink()).ok();
+    });
+    check_with(port, "is not acknowledged", |double| {
         let session = double.start_session();
         let mut channel = Channel::open(double, &session);
         channel.shake();
+        // Its acknowledgement says that all before it has passed the gateway.
         channel.deliver(&Frame::data(1, b"one"));
         double.admin("fault", json!({"up": {"drop": 1.0}}));
-        let mut seen = std::collections::BTreeSet::new();
+        signal.wait();
+        let is_data = |frame: &Frame| frame.kind == "output_stream_data" && frame.payload == b"late";
+        let first = channel.wait("data", is_data);
         channel.acks = false;
-        channel.wait("a duplicate", |frame| {
-            frame.kind == "output_stream_data" && !seen.insert(frame.sequence)
-        });
+        let again = channel.wait("a duplicate", is_data);
+        assert_eq!(first.sequence, again.sequence);
         channel.closed();
     });
 }
