@@ -1,7 +1,8 @@
 //! Whatever call of `init`, `upgrade` or `destroy` fails, and however: running it again brings the account to the very same state.
 //!
 //! Each fault strikes every call from the n-th on until the account is healed. At each call that writes a fault is tried which lets it
-//! take effect; of the other faults and of the many reads some. `EPHEMWORK_ALL_FAULTS=1` tries every fault at every call.
+//! take effect; of the other faults and of the many reads some. `EPHEMWORK_ALL_FAULTS=0` tries every fault at every call, another number
+//! those at that call and after it.
 
 use std::process::Command;
 
@@ -50,16 +51,24 @@ fn reads(name: &str) -> bool {
         .any(|verb| operation.starts_with(verb))
 }
 
-fn all_faults() -> bool {
-    std::env::var("EPHEMWORK_ALL_FAULTS").is_ok()
+/// After so many tries the test's AWS is started anew: it forgets nothing, and grows slower.
+const TRIES: usize = 40;
+
+/// From which call on everything is tried, if everything is to be tried.
+fn all_faults() -> Option<usize> {
+    let from = std::env::var("EPHEMWORK_ALL_FAULTS").ok()?;
+    Some(from.parse().expect("EPHEMWORK_ALL_FAULTS is a call's number"))
 }
 
 /// The faults to try, in order: after how many calls, and which.
 fn faults(calls: &[String]) -> Vec<(usize, Fault)> {
-    let all = all_faults();
+    let from = all_faults();
     let (mut faults, mut writes) = (Vec::new(), 0);
     for (at, call) in calls.iter().enumerate() {
-        if all {
+        if let Some(from) = from {
+            if at < from {
+                continue;
+            }
             faults.extend(Fault::ALL.map(|fault| (at, fault)));
         } else if !reads(call) {
             faults.push((at, AFTER[writes % AFTER.len()]));
@@ -93,8 +102,11 @@ fn undisturbed(engineer: &mut Engineer, way: &Way) -> (Vec<String>, Vec<String>)
 fn healed_after_every_fault(way: &Way) {
     let Some(mut engineer) = Engineer::start() else { return };
     let (calls, expected) = undisturbed(&mut engineer, way);
-    for (at, fault) in faults(&calls) {
-        if all_faults() {
+    for (tried, (at, fault)) in faults(&calls).into_iter().enumerate() {
+        if tried % TRIES == TRIES - 1 {
+            engineer = Engineer::start().unwrap();
+        }
+        if all_faults().is_some() {
             // It takes an hour or more; this is how far it is.
             eprintln!("{:?}: {fault:?} at call {at} of {}", way.arguments, calls.len());
         }
@@ -145,9 +157,13 @@ fn killed_at_any_call() {
     let Some(mut engineer) = Engineer::start() else { return };
     for way in [&INIT, &UPGRADE, &DESTROY] {
         let (calls, expected) = undisturbed(&mut engineer, way);
-        let step = if all_faults() { 1 } else { calls.len().div_ceil(3) };
-        for at in (1..calls.len()).step_by(step) {
-            if all_faults() {
+        let step = if all_faults().is_some() { 1 } else { calls.len().div_ceil(3) };
+        let from = all_faults().unwrap_or(1).max(1);
+        for (tried, at) in (from..calls.len()).step_by(step).enumerate() {
+            if tried % TRIES == TRIES - 1 {
+                engineer = Engineer::start().unwrap();
+            }
+            if all_faults().is_some() {
                 eprintln!("{:?}: killed at call {at} of {}", way.arguments, calls.len());
             }
             engineer.again();
