@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smol::channel::Sender;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
+use crate::bastiond::end::End;
 use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::LaneId;
 use crate::bastiond::ssh::{Forwards, Requests};
@@ -67,7 +67,7 @@ pub(crate) struct Lane {
     events: Mutex<VecDeque<Event>>,
     /// Somebody is passing events on.
     telling: AtomicBool,
-    end: Sender<String>,
+    end: End,
 }
 
 /// What one body is expected to move still, in bytes. (pure)
@@ -128,7 +128,7 @@ pub(crate) struct Peer {
 
 impl Lane {
     /// A lane, and where it is told to end.
-    pub(crate) fn new(peer: Peer, carrier: Carrier, end: Sender<String>) -> Lane {
+    pub(crate) fn new(peer: Peer, carrier: Carrier, end: End) -> Lane {
         let (kind, permits) = match &carrier {
             Carrier::Laptop(_) => (LaneKind::Laptop, MAX_STREAMS as usize),
             Carrier::OpenSsh(_) => (LaneKind::OpenSsh, MAX_FORWARDS),
@@ -223,8 +223,7 @@ impl Lane {
 
     /// Ends the SSH connection. The first reason counts.
     pub(crate) fn close(&self, reason: &str) {
-        // A full or closed channel means that it is ending already.
-        self.end.try_send(reason.to_owned()).unwrap_or_default();
+        self.end.now(reason);
     }
 }
 

@@ -9,6 +9,7 @@ mod changes;
 pub(crate) mod control;
 mod directory;
 pub(crate) mod edge;
+mod end;
 pub(crate) mod guard;
 mod keys;
 pub(crate) mod lane;

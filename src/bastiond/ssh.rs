@@ -23,6 +23,7 @@ use handler::Handler;
 pub(crate) use host_key::HostKey;
 pub(crate) use laptop::Requests;
 
+use crate::bastiond::end::End;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::Daemon;
 use crate::bastiond::unaccepted::Unaccepted;
@@ -140,13 +141,15 @@ where
         tracing::warn!("a connection from {address} was refused: {MAX_LOGINS} others were logging in all the time");
         return;
     };
-    let (end, ended) = smol::channel::bounded(1);
+    let end = End::default();
     let shared = Arc::new(Shared::default());
     *shared.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
-    let handler = Handler::new(&daemon, &address, &shared, end);
+    let handler = Handler::new(&daemon, &address, &shared, end.clone());
     let result = {
         let session = async {
-            let session = server::run_stream(Arc::clone(&server.config), Readahead::new(stream), handler).await?;
+            // In boxes is what an idle tunnel has done already, or does at its end.
+            let begin = server::run_stream(Arc::clone(&server.config), Readahead::new(stream), handler);
+            let session = Box::pin(begin).await?;
             shared.handle.set(session.handle()).unwrap_or_default();
             session.await
         };
@@ -157,22 +160,16 @@ where
             }
             "it did not log in in time".to_owned()
         };
-        let told = async {
-            match ended.recv().await {
-                Ok(reason) => reason,
-                Err(_) => std::future::pending().await,
-            }
-        };
         let mut session = std::pin::pin!(session);
-        let stop = smol::future::or(login_limit, told);
+        let stop = smol::future::or(login_limit, end.wait());
         let result = smol::future::or(async { Ok((&mut session).await) }, async { Err(stop.await) }).await;
         match result {
             Ok(result) => result.map_err(|why| why.to_string()),
             Err(reason) => {
                 if let Some(handle) = shared.handle.get() {
                     let goodbye = handle.disconnect(Disconnect::ByApplication, reason.clone(), String::new());
-                    rt::timeout(GOODBYE_LIMIT, goodbye).await;
-                    rt::timeout(GOODBYE_LIMIT, session).await;
+                    Box::pin(rt::timeout(GOODBYE_LIMIT, goodbye)).await;
+                    Box::pin(rt::timeout(GOODBYE_LIMIT, session)).await;
                 }
                 Err(reason)
             }

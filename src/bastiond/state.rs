@@ -135,9 +135,9 @@ impl Daemon {
             store: beginning.store,
             turn: smol::lock::Mutex::new(()),
             table: Mutex::new(table),
-            changed: Mutex::new(Changes::new()),
+            changed: Mutex::default(),
             draining: AtomicBool::new(false),
-            drain: Mutex::new(Changes::new()),
+            drain: Mutex::default(),
             next_lane: AtomicU64::new(1),
             authorized: Mutex::new(Arc::new(beginning.authorized)),
         })
@@ -291,7 +291,7 @@ impl Table {
                     lanes,
                     counters: metrics.counters(tag),
                     lease_until,
-                    changed: Changes::new(),
+                    changed: Changes::default(),
                 };
                 self.routes.insert(tag.clone(), way);
             }

@@ -19,14 +19,17 @@ const LONG: Duration = Duration::from_millis(15);
 /// Likewise one that was quick before: when many processes compete for a CPU, a moment's delay says nothing of the lane.
 const VERY_LONG: Duration = Duration::from_millis(50);
 
-/// How long the queue of a slow lane is to be: enough that it never runs dry, and little beside a round trip.
-const QUEUE: Duration = Duration::from_millis(4);
+/// How long the queue of a slow lane is to be: enough that it does not run dry while timers are late, and little beside a round trip.
+const QUEUE: Duration = Duration::from_millis(5);
 
 /// A queue that is longer by this much halves the rate; in between in proportion.
 const EXCESS: Duration = Duration::from_millis(60);
 
 /// How much quicker at most a slow lane is tried with each ping while it has no queue.
-const GROWTH: f64 = 0.05;
+const GROWTH: f64 = 0.04;
+
+/// And with each ping until it has a queue for the first time: what a window let through before says too little of it.
+const CLIMB: f64 = 0.15;
 
 /// A lane that delivers this many bytes a second needs no pace: even a megabyte is gone in 60 ms.
 const QUICK: f64 = 16_000_000.0;
@@ -74,6 +77,10 @@ pub(crate) struct Pace {
     /// The shortest round trip since then, and the one of the time before.
     shortest: Option<(Duration, Instant)>,
     earlier: Option<Duration>,
+    /// The queue that the last two pings found.
+    queues: [Duration; 2],
+    /// A slow lane's rate has not been too much yet.
+    climbs: bool,
     /// The rate to go back to after it was lowered for one measurement.
     dipped: Option<f64>,
 }
@@ -112,6 +119,8 @@ impl Pace {
             last: None,
             shortest: None,
             earlier: None,
+            queues: [Duration::ZERO; 2],
+            climbs: false,
             dipped: None,
         }
     }
@@ -198,6 +207,7 @@ impl Pace {
         });
         self.last = Some((ping, now));
         self.arrived = ping.handed;
+        self.queues = [queue, self.queues[0]];
         let held_back = std::mem::take(&mut self.held_back);
         let long = match self.mode {
             Mode::Free => queue > VERY_LONG,
@@ -207,6 +217,7 @@ impl Pace {
             (Mode::Window(_), Some(delivered)) if delivered > QUICK => self.mode = Mode::Free,
             (Mode::Window(_) | Mode::Free, Some(delivered)) if long && delivered < QUICK => {
                 self.dipped = Some(delivered.max(LEAST));
+                self.climbs = true;
                 self.mode = Mode::Rate((delivered * factor(queue)).max(LEAST), 0.0, now);
             }
             (Mode::Window(limit), _) if held_back && !long => {
@@ -216,9 +227,7 @@ impl Pace {
                     Mode::Window(limit * 2)
                 };
             }
-            (Mode::Rate(..), Some(delivered)) if held_back || long => {
-                self.adjust(delivered, queue, dip);
-            }
+            (Mode::Rate(..), Some(delivered)) if held_back || long => self.adjust(delivered, dip),
             _ => {}
         }
         let pause = match self.mode {
@@ -230,12 +239,21 @@ impl Pace {
     }
 
     /// Chooses a slow lane's rate anew. What it delivers tells most while it is used up; otherwise it is what was sent, give or take a piece.
-    fn adjust(&mut self, delivered: f64, queue: Duration, dip: bool) {
+    /// A ping that came late, because somebody had to wait for a CPU, looks like a queue, but the next one does not: only what both found
+    /// lowers the rate.
+    fn adjust(&mut self, delivered: f64, dip: bool) {
         let Mode::Rate(before, at_once, as_of) = self.mode else {
             return;
         };
+        let [last, earlier] = self.queues;
+        let queue = last.min(earlier);
+        self.climbs &= queue <= QUEUE;
         let before = self.dipped.take().unwrap_or(before);
-        let rate = if queue <= QUEUE {
+        let rate = if queue <= QUEUE && last > QUEUE {
+            before
+        } else if self.climbs && queue <= QUEUE / 2 {
+            before.max(delivered) * (1.0 + CLIMB)
+        } else if queue <= QUEUE {
             before.max(delivered) * factor(queue)
         } else if queue < LONG {
             (3.0 * before + delivered) / 4.0 * factor(queue)
@@ -301,6 +319,8 @@ mod tests {
         queues: VecDeque<Duration>,
         /// How often its sender looks.
         steps: [u64; 3],
+        /// How late pings come back, in turn, in microseconds.
+        late: [u64; 7],
     }
 
     impl Lane {
@@ -317,13 +337,15 @@ mod tests {
                 next_ping: now,
                 queues: VecDeque::new(),
                 steps: [250, 250, 250],
+                late: [0; 7],
             }
         }
 
-        /// A body without end for this long; gives bytes a second, and the queue's median over the last second.
+        /// A body without end for this long; gives bytes a second, and the queue's median over the last ten seconds.
         fn bulk(&mut self, time: Duration) -> (f64, Duration) {
             let (end, before) = (self.now + time, self.sent);
             let mut steps = self.steps.into_iter().cycle().map(Duration::from_micros);
+            let mut late = self.late.into_iter().cycle().map(Duration::from_micros);
             while self.now < end {
                 // HTTP/2's own window, and the round trip that it takes to hear of it.
                 let on_its_way = |lane: &Lane| {
@@ -339,7 +361,7 @@ mod tests {
                 let queue = self.empty_at.saturating_duration_since(self.now);
                 if self.pong.is_none() && self.now >= self.next_ping {
                     self.pace.pinged(self.sent, self.now);
-                    self.pong = Some(self.now + queue + self.round_trip);
+                    self.pong = Some(self.now + queue + self.round_trip + late.next().unwrap_or_default());
                 }
                 if self.pong.is_some_and(|at| at <= self.now) {
                     self.pong = None;
@@ -347,7 +369,7 @@ mod tests {
                     self.next_ping = self.now + pause;
                 }
                 self.queues.push_back(queue);
-                if self.queues.len() > 4000 {
+                if self.queues.len() > 40_000 {
                     self.queues.pop_front();
                 }
                 self.now += steps.next().unwrap_or_default();
@@ -375,9 +397,22 @@ mod tests {
             lane.steps = steps;
             lane.bulk(Duration::from_secs(3));
             let (rate, queue) = lane.bulk(Duration::from_secs(30));
-            let least = if round_trip > 100 { 0.9 } else { 0.95 };
+            let (least, most) = if round_trip > 100 { (0.9, 16) } else { (0.95, 12) };
             assert!(rate > least * lane.rate, "{round_trip} ms: {rate} bytes a second");
-            assert!(queue < Duration::from_millis(10), "{round_trip} ms: a queue of {queue:?}");
+            assert!(queue < Duration::from_millis(most), "{round_trip} ms: a queue of {queue:?}");
+        }
+    }
+
+    /// Pings that are late now and then are no queue.
+    #[test]
+    fn a_busy_machine_does_not_slow_a_lane_down() {
+        for round_trip in [0, 40] {
+            let mut lane = Lane::new(900_000.0, round_trip);
+            (lane.steps, lane.late) = ([900, 1300, 1100], [0, 12_000, 1_000, 2_000, 18_000, 7_000, 500]);
+            lane.bulk(Duration::from_secs(3));
+            let (rate, queue) = lane.bulk(Duration::from_secs(30));
+            assert!(rate > 0.95 * lane.rate, "{round_trip} ms: {rate} bytes a second");
+            assert!(queue < Duration::from_millis(14), "{round_trip} ms: a queue of {queue:?}");
         }
     }
 

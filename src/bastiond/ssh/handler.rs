@@ -11,6 +11,7 @@ use super::Shared;
 use super::forwards::Forwards;
 use super::laptop::{self, Requests};
 use super::login::{Login, Who};
+use crate::bastiond::end::End;
 use crate::bastiond::lane::{Carrier, Lane, LaneKind, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Access;
@@ -36,7 +37,7 @@ pub(super) struct Handler {
     login: Login,
     who: Option<Who>,
     shared: Arc<Shared>,
-    end: smol::channel::Sender<String>,
+    end: End,
     /// Opened, and nothing asked of them yet.
     channels: HashMap<ChannelId, Channel<Msg>>,
     /// One for each open control channel.
@@ -46,7 +47,7 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(daemon: &Arc<Daemon>, address: &str, shared: &Arc<Shared>, end: smol::channel::Sender<String>) -> Handler {
+    pub(super) fn new(daemon: &Arc<Daemon>, address: &str, shared: &Arc<Shared>, end: End) -> Handler {
         Handler {
             daemon: Arc::clone(daemon),
             address: address.to_owned(),
@@ -201,20 +202,21 @@ impl Handler {
     }
 }
 
+/// What waits here is in a box while it runs: russh makes these futures part of a connection's own, which every idle tunnel has.
 impl server::Handler for Handler {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {
-        match self.login.admit(&self.daemon, user, offer.public_key).await {
+        match Box::pin(self.login.admit(&self.daemon, user, offer.public_key)).await {
             Ok(_) => Ok(Auth::Accept),
             Err(why) => Ok(self.reject(user, why)),
         }
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        match self.login.admit(&self.daemon, user, key.public_key).await {
+        match Box::pin(self.login.admit(&self.daemon, user, key.public_key)).await {
             Ok((user, admitted)) => {
-                self.who = Some(Login::enter(&self.daemon, user, admitted).await);
+                self.who = Some(Box::pin(Login::enter(&self.daemon, user, admitted)).await);
                 Ok(Auth::Accept)
             }
             Err(why) => Ok(self.reject(user, why)),
@@ -227,6 +229,7 @@ impl server::Handler for Handler {
     }
 
     async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), russh::Error> {
+        self.login.done();
         self.shared.authenticated.store(true, Ordering::Relaxed);
         self.shared.login.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(())
@@ -265,6 +268,7 @@ impl server::Handler for Handler {
         let Some(channel) = self.channels.remove(&id) else {
             return session.channel_failure(id);
         };
+        self.channels.shrink_to_fit();
         if name == MEASURE_SUBSYSTEM {
             let Some(place) = laptop::place(&self.controls) else {
                 return self.refuse(id, session, "this connection has as many channels as it may have");
@@ -289,13 +293,13 @@ impl server::Handler for Handler {
         }
         session.channel_success(id)?;
         if let Carrier::Laptop(requests) = &lane.carrier {
-            requests.open(ChannelIo::new(channel), &lane);
+            requests.open(channel, &lane);
         }
         Ok(())
     }
 
     async fn tcpip_forward(&mut self, address: &str, port: &mut u32, session: &mut Session) -> Result<bool, russh::Error> {
-        match self.claim(address, port, session).await {
+        match Box::pin(self.claim(address, port, session)).await {
             Ok(()) => Ok(true),
             Err(why) => {
                 // A refused forward carries no text; a message for the client's log does (RFC 4253, section 11.3).
@@ -315,7 +319,8 @@ impl server::Handler for Handler {
         if let Carrier::OpenSsh(forwards) = &lane.carrier {
             forwards.remove(&tag.service);
         }
-        Ok(self.daemon.release(&tag, None, Releaser::Lane(lane.id)).await.is_ok())
+        let release = Box::pin(self.daemon.release(&tag, None, Releaser::Lane(lane.id)));
+        Ok(release.await.is_ok())
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), russh::Error> {

@@ -2,17 +2,20 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong};
 use http::{Method, Request, StatusCode, Version, header};
+use russh::Channel;
+use russh::server::Msg;
 use smol::lock::OnceCell;
 
 use crate::bastiond::control::{self, Caller};
+use crate::bastiond::end::End;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::{Daemon, Refused};
 use crate::protocol::{self, Event};
@@ -36,43 +39,38 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// buffers would be a third of what a tunnel costs.
 #[derive(Default)]
 pub(crate) struct Requests {
+    opened: AtomicBool,
     /// Open, and not used yet.
-    channel: Mutex<Option<ChannelIo>>,
+    channel: Mutex<Option<Channel<Msg>>>,
     http2: OnceCell<Http2>,
-    traffic: OnceLock<(Arc<Traffic>, Arc<Gate>)>,
 }
 
 struct Http2 {
     sender: SendRequest<Bytes>,
     pings: Option<Arc<smol::lock::Mutex<PingPong>>>,
+    traffic: Arc<Traffic>,
+    gate: Arc<Gate>,
     /// Measures the lane.
     _keeping: Option<rt::Task<()>>,
 }
 
 impl Requests {
     /// The laptop opened the channel.
-    pub(super) fn open(&self, channel: ChannelIo, lane: &Lane) {
-        let mut place = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-        if place.is_some() || self.http2.is_initialized() {
-            lane.close("it opened the requests channel twice");
-        } else {
-            let traffic = channel.traffic();
-            let gate = Arc::new(Gate::new(Arc::clone(&traffic)));
-            if self.traffic.set((traffic, gate)).is_err() {
-                return lane.close("it opened the requests channel twice");
-            }
-            *place = Some(channel);
+    pub(super) fn open(&self, channel: Channel<Msg>, lane: &Lane) {
+        if self.opened.swap(true, Relaxed) {
+            return lane.close("it opened the requests channel twice");
         }
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
     }
 
-    /// What goes through the channel.
+    /// What goes through the channel, since the first request.
     pub(crate) fn traffic(&self) -> Option<&Traffic> {
-        self.traffic.get().map(|(traffic, _)| traffic.as_ref())
+        self.http2.get().map(|http2| http2.traffic.as_ref())
     }
 
-    /// Where large bodies to the laptop wait for their turn; there since the channel was opened.
+    /// Where large bodies to the laptop wait for their turn; there since [`Requests::ready`].
     pub(crate) fn gate(&self) -> Option<&Arc<Gate>> {
-        self.traffic.get().map(|(_, gate)| gate)
+        self.http2.get().map(|http2| &http2.gate)
     }
 
     /// Where a request can be sent now; the reason when there is no such place, or no longer.
@@ -128,7 +126,9 @@ impl Requests {
     async fn begin(&self, lane: &Arc<Lane>) -> Result<&Http2, String> {
         let begin = async {
             let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let channel = channel.ok_or("its requests channel is not open yet")?;
+            let channel = ChannelIo::new(channel.ok_or("its requests channel is not open yet")?);
+            let traffic = channel.traffic();
+            let gate = Arc::new(Gate::new(Arc::clone(&traffic)));
             let handshake = h2::client::Builder::new()
                 .enable_push(false)
                 .initial_window_size(window::ALONE)
@@ -146,14 +146,16 @@ impl Requests {
                 why.to_string()
             })?;
             let pings = driver.ping_pong().map(|pings| Arc::new(smol::lock::Mutex::new(pings)));
-            let keeping = pings.clone().zip(self.gate()).map(|(pings, gate)| {
-                let gate = Arc::clone(gate);
+            let keeping = pings.clone().map(|pings| {
+                let gate = Arc::clone(&gate);
                 rt::spawn(async move { gate.keep(&pings).await })
             });
             rt::spawn(drive(driver, Arc::clone(lane))).detach();
             Ok::<_, String>(Http2 {
                 sender,
                 pings,
+                traffic,
+                gate,
                 _keeping: keeping,
             })
         };
@@ -183,7 +185,7 @@ async fn drive(mut driver: Connection<ChannelIo, Bytes>, lane: Arc<Lane>) {
 const REFUSED_LIMIT: Duration = Duration::from_secs(10);
 
 /// Answers every call with the same refusal, for a while, and ends the connection.
-pub(super) async fn refuse(channel: ChannelIo, refused: Arc<Refused>, end: smol::channel::Sender<String>, place: Arc<()>) {
+pub(super) async fn refuse(channel: ChannelIo, refused: Arc<Refused>, end: End, place: Arc<()>) {
     let reason = refused.refusal.what.clone();
     let service = hyper::service::service_fn(move |_| {
         let answer = control::refusal((*refused).clone());
@@ -195,7 +197,7 @@ pub(super) async fn refuse(channel: ChannelIo, refused: Arc<Refused>, end: smol:
         .serve_connection(rt::io(channel), service);
     // However it went: the connection has no other use.
     drop(rt::timeout(REFUSED_LIMIT, serving).await);
-    end.try_send(reason).unwrap_or_default();
+    end.now(reason);
     drop(place);
 }
 

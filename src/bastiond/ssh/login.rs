@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::bastiond::authorize::Admitted;
+use crate::bastiond::end::End;
 use crate::bastiond::keys::Blob;
 use crate::bastiond::principal::Principal;
 use crate::bastiond::state::{Daemon, Refused};
@@ -79,15 +80,19 @@ impl Login {
         }
     }
 
+    /// Nothing more is to be proved.
+    pub(super) fn done(&mut self) {
+        self.offers = Vec::new();
+    }
+
     /// A key was refused: when the peer has no other, it is told why.
-    pub(super) fn refused(&self, why: String, shared: &Arc<Shared>, end: &smol::channel::Sender<String>) {
+    pub(super) fn refused(&self, why: String, shared: &Arc<Shared>, end: &End) {
         let (tries, shared, end) = (Arc::clone(&self.tries), Arc::clone(shared), end.clone());
         let tried = tries.load(Ordering::Relaxed);
         let tell = async move {
             rt::sleep(TELL_AFTER).await;
             if tries.load(Ordering::Relaxed) == tried && !shared.authenticated.load(Ordering::Relaxed) {
-                // A full or closed channel means that it is ending already.
-                end.try_send(why).unwrap_or_default();
+                end.now(why);
             }
         };
         rt::spawn(tell).detach();

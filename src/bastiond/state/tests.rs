@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::bastiond::end::End;
 use crate::bastiond::lane::{Carrier, Peer};
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Texts;
@@ -43,8 +44,7 @@ fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
         since: NOW,
     };
     // Nobody ends the connection when the lane asks for it: there is none.
-    let (end, _) = smol::channel::bounded(1);
-    let lane = Arc::new(Lane::new(peer, Carrier::Laptop(Requests::default()), end));
+    let lane = Arc::new(Lane::new(peer, Carrier::Laptop(Requests::default()), End::default()));
     lane.keep_events();
     daemon.lane_up(lane.clone());
     lane

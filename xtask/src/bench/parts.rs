@@ -226,15 +226,16 @@ pub(crate) fn idle<T>(
 ) -> Result<(), String> {
     let mut held = Vec::new();
     let mut opened = 0;
-    let empty = process::memory(roots);
+    let empty = process::settled(roots);
     for &count in counts {
         let started = Instant::now();
         held.push(open(count - opened, opened)?);
         let seconds = started.elapsed().as_secs_f64();
-        let memory = process::memory(roots);
+        let memory = process::settled(roots);
         let tunnels = if count == 1 { "tunnel" } else { "tunnels" };
         report.add(&format!("bastion MiB, {count} idle {tunnels}"), name, memory.pss);
         report.add(&format!("bastion MiB RSS, {count} idle {tunnels}"), name, memory.rss);
+        report.add(&format!("bastion MiB of data, {count} idle {tunnels}"), name, memory.data);
         if count > 1 {
             report.add(
                 &format!("KiB each of {count} idle"),

@@ -218,11 +218,17 @@ pub(crate) struct Memory {
     pub rss: f64,
     /// Resident pages, each shared one divided among its users.
     pub pss: f64,
+    /// Those of `pss` that are data, not pages of the program's file.
+    pub data: f64,
 }
 
 /// See [`Memory`].
 pub(crate) fn memory(roots: &[u32]) -> Memory {
-    let mut sum = Memory { rss: 0.0, pss: 0.0 };
+    let mut sum = Memory {
+        rss: 0.0,
+        pss: 0.0,
+        data: 0.0,
+    };
     for pid in roots.iter().flat_map(|root| tree(*root)) {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let field = |name: &str| {
@@ -233,6 +239,27 @@ pub(crate) fn memory(roots: &[u32]) -> Memory {
         };
         sum.rss += field("Rss:");
         sum.pss += field("Pss:");
+        sum.data += field("Pss_Anon:");
     }
     sum
+}
+
+/// How often [`settled`] looks, and how long at most.
+const LOOK: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// What it moves by at most between two looks, in MiB, when it has settled.
+const STILL: f64 = 0.2;
+
+/// The memory once it stays: what the beginning needed is given back some seconds later.
+pub(crate) fn settled(roots: &[u32]) -> Memory {
+    let (begun, mut before) = (Instant::now(), memory(roots));
+    loop {
+        pause(LOOK);
+        let now = memory(roots);
+        if (now.pss - before.pss).abs() < STILL || begun.elapsed() > SETTLED {
+            return now;
+        }
+        before = now;
+    }
 }

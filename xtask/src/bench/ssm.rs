@@ -54,8 +54,10 @@ const AGAIN: &str = "messages sent again";
 const ALONE: &str = "p50 ms, alone";
 const BESIDE_UP: &str = "p50 ms beside a download (up)";
 const BESIDE_UP_TAIL: &str = "p99 ms beside a download (up)";
+const OTHER_UP: &str = "p50 ms meanwhile, another's (up)";
 const BESIDE_DOWN: &str = "p50 ms beside an upload (down)";
 const BESIDE_DOWN_TAIL: &str = "p99 ms beside an upload (down)";
+const OTHER_DOWN: &str = "p50 ms meanwhile, another's (down)";
 
 /// What `--only` may name here.
 pub(super) const PARTS: &[&str] = &["down", "up", "beside"];
@@ -228,34 +230,37 @@ impl Bench {
         Ok(())
     }
 
-    /// Small requests alone, and beside a body each way.
+    /// Small requests alone, and beside a body each way. Those of another laptop, whose session carries nothing else, tell how much of it is
+    /// waiting for the processors that everything here shares.
     fn beside(&self, figures: &mut Figures) -> Result<(), String> {
-        let (alone, _) = self.small()?;
+        let (alone, _) = self.small(&self.own)?;
         figures.add(ALONE, self.round_trip, alone);
-        for (request, half, tail) in [
-            (Request::Download(ENDLESS), BESIDE_UP, BESIDE_UP_TAIL),
-            (Request::Upload(ENDLESS), BESIDE_DOWN, BESIDE_DOWN_TAIL),
+        for (request, half, tail, other) in [
+            (Request::Download(ENDLESS), BESIDE_UP, BESIDE_UP_TAIL, OTHER_UP),
+            (Request::Upload(ENDLESS), BESIDE_DOWN, BESIDE_DOWN_TAIL, OTHER_DOWN),
         ] {
             let over = Arc::new(AtomicBool::new(false));
             let bulk = self.world.load(&self.own.tag, request, End::Raised(over.clone()));
             let transfer = std::thread::spawn(move || bulk.run());
             process::pause(self.tempo.settle);
-            let small = self.small();
+            let small = self.small(&self.own);
+            let others = self.small(&self.one);
             over.store(true, Ordering::Relaxed);
             transfer.join().map_err(|_| "the bulk transfer's thread ended".to_owned())??;
             let (p50, p99) = small?;
             figures.add(half, self.round_trip, p50);
             figures.add(tail, self.round_trip, p99);
+            figures.add(other, self.round_trip, others?.0);
             self.gone()?;
         }
         Ok(())
     }
 
     /// Median and 99th percentile of small requests one after the other; of none, the time in which there was none.
-    fn small(&self) -> Result<(f64, f64), String> {
+    fn small(&self, laptop: &Laptop) -> Result<(f64, f64), String> {
         let load = self
             .world
-            .load(&self.own.tag, Request::Download(SMALL), End::After(self.tempo.slice));
+            .load(&laptop.tag, Request::Download(SMALL), End::After(self.tempo.slice));
         let outcome = load.run()?;
         Ok(match outcome.requests {
             0 => {
