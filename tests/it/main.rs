@@ -5,6 +5,8 @@
 )]
 
 mod attack_edge;
+mod attack_reach;
+mod attack_ssh;
 mod aws_client;
 mod aws_gateway;
 mod aws_operations;
