@@ -42,6 +42,7 @@ mod eic;
 mod env_file;
 mod floods;
 mod framing;
+mod garden;
 mod grpc;
 mod halfclose;
 mod http2;

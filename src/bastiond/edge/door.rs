@@ -190,7 +190,8 @@ impl Entered {
         match clients.asks(client, mark, now) {
             Asked::Known => Ok(()),
             Asked::New => {
-                if matches!(self.door.daemon.route(tag), Route::Lane(..) | Route::Away { .. }) {
+                // Where laptops are still on their way nobody can be told from nobody.
+                if !matches!(self.door.daemon.route(tag), Route::Unknown) {
                     clients.exists(client, mark, now);
                 }
                 Ok(())
