@@ -183,7 +183,8 @@ pub struct UserView {
     pub sessions: u64,
 }
 
-/// The answer to `GET /v1/sessions` (the caller's own) and `GET /v1/sessions?all=true` (everyone's).
+/// The answer to `GET /v1/sessions` (the caller's own) and `GET /v1/sessions?all=true` (everyone's). Over SSH, who is no admin is told of
+/// the others' only tag, state and times; all other fields are empty.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sessions {
     /// By tag, ascending.

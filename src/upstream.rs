@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -179,13 +180,21 @@ where
     /// moment in which the origin closes an idle connection that is about to be used; only an idempotent request without a body has one.
     pub(crate) async fn exchange<C, E>(
         self: &Arc<Self>,
-        request: Request<B>,
+        mut request: Request<B>,
         spare: Option<Request<B>>,
         connect: impl Fn() -> C,
     ) -> Result<Response<AnswerBody<B>>, Unanswered<E>>
     where
         C: Future<Output = Result<Connection<B>, E>>,
     {
+        let pool = if is_surely_read(&request) {
+            Arc::clone(self)
+        } else {
+            request
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Pool::new()
+        };
         let (mut connection, reused) = match self.take() {
             Some(connection) => (connection, true),
             None => (connect().await.map_err(Unanswered::Connect)?, false),
@@ -198,8 +207,18 @@ where
             result = connection.send(spare).await;
         }
         let answer = result.map_err(|failed| Unanswered::Answer(failed.error))?;
-        Ok(answer.map(|body| AnswerBody::new(body, connection, Arc::clone(self))))
+        Ok(answer.map(|body| AnswerBody::new(body, connection, pool)))
     }
+}
+
+/// Whether a server that speaks HTTP/1.1 as simply as some do has read all of this request when it has answered. Python's http.server
+/// knows no chunks, and reads no body of a GET: it takes what is left for the next request, and the answer to that would be given to
+/// whoever uses the connection next. A body with a length where one is expected everybody reads, or no browser would get along with them.
+fn is_surely_read<B: Body>(request: &Request<B>) -> bool {
+    let expected = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    request.body().is_end_stream()
+        || request.body().size_hint().exact() == Some(0)
+        || (expected && request.headers().contains_key(header::CONTENT_LENGTH))
 }
 
 /// The same request once more, if it may be sent twice: an idempotent method (RFC 9110, section 9.2.2) and no body.

@@ -65,6 +65,7 @@ _ephemwork() {
                 *)
                     choices='--http --ssh --state --authorize --authorized-keys --authorized-keys-command --user-from-arn'
                     choices+=' --admin --imds --roots --control-socket --lease --hold --settle --slow-body --drain --exit-when-idle'
+                    choices+=' --client-requests --trusted-hops'
                     choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
                     ;;
             esac

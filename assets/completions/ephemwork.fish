@@ -70,6 +70,8 @@ complete -c ephemwork -n '__ephemwork_verb bastiond' -l control-socket -r -F -d 
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l lease -x -d 'How long a session waits'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l hold -x -d 'How long a request waits'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l settle -x -d 'How long unclaimed tags wait after a start'
+complete -c ephemwork -n '__ephemwork_verb bastiond' -l client-requests -x -d 'How many requests of one address at once'
+complete -c ephemwork -n '__ephemwork_verb bastiond' -l trusted-hops -x -d 'How many proxies stand before the edge'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l slow-body -x -d 'How long a KiB of a body may take'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l drain -x -d 'How long a drain waits'
 complete -c ephemwork -n '__ephemwork_verb bastiond' -l exit-when-idle -x -d 'End without sessions'

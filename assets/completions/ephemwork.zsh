@@ -89,6 +89,7 @@ _ephemwork() {
                         '--control-socket[the admin socket]:file:_files' '--lease[how long a session waits]:seconds:' \
                         '--hold[how long a request waits]:seconds:' '--settle[how long unclaimed tags wait after a start]:seconds:' \
                         '--slow-body[how long a KiB of a body may take]:seconds:' '--drain[how long a drain waits]:seconds:' \
+                        '--client-requests[how many requests of one address at once]:number:' '--trusted-hops[how many proxies stand before the edge]:number:' \
                         '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \
                         '--local[serve one machine]' '--staging-url[where untagged requests go]:url:' \
                         '--metrics[where the Prometheus page is]:address:' '--rekey-bytes[bytes between key exchanges]:bytes:' \

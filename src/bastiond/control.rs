@@ -125,6 +125,9 @@ where
         }
         (Call::Health, _) => Ok(json(StatusCode::OK, &daemon.health())),
         (Call::Sessions { all: false }, Caller::Lane(lane)) => Ok(json(StatusCode::OK, &daemon.sessions(Some(&lane.user)))),
+        (Call::Sessions { all: true }, Caller::Lane(lane)) if !daemon.is_admin(&lane) => {
+            Ok(json(StatusCode::OK, &daemon.sessions_for(&lane.user)))
+        }
         (Call::Sessions { .. }, _) => Ok(json(StatusCode::OK, &daemon.sessions(None))),
         (Call::Claim, Caller::Lane(lane)) => {
             let claim: Claim = read(body).await?;

@@ -4,6 +4,7 @@
 
 pub(crate) mod body;
 mod cors;
+mod door;
 mod exchange;
 pub(crate) mod http1;
 mod intake;
@@ -25,8 +26,10 @@ use hyper::body::Incoming;
 use hyper::server::conn;
 use hyper::service::service_fn;
 use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use body::EdgeBody;
+use door::{Door, Entered};
 use exchange::Exchange;
 use intake::{Intake, Spoken};
 use own::{Format, Own};
@@ -70,9 +73,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// balancer's node that vanished would otherwise hold its idle streams and WebSockets, and their services', for ever.
 const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
+/// How long a connection that is one too many has to ask and to be told so.
+const TELL_LIMIT: Duration = Duration::from_secs(2);
+
 /// What all connections share.
 struct Edge {
     daemon: Arc<Daemon>,
+    door: Arc<Door>,
     origins: cors::Origins,
     held: through::Held,
     staging: Staging,
@@ -80,7 +87,9 @@ struct Edge {
 
 /// Serves until the daemon drains, and then until every request in flight has its answer.
 pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
+    let files = files();
     let edge = Arc::new(Edge {
+        door: Arc::new(Door::new(&daemon, files)),
         origins: cors::Origins::default(),
         held: through::Held::default(),
         staging: Staging::new(),
@@ -92,12 +101,19 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
         let mut unaccepted = Unaccepted::new("the edge");
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     unaccepted.succeeded();
+                    let Some(entered) = edge.door.connect(address.ip()) else {
+                        continue;
+                    };
                     let (edge, alive) = (Arc::clone(&edge), alive.clone());
                     rt::spawn(async move {
                         edge.daemon.metrics.http_connections.fetch_add(1, Ordering::Relaxed);
-                        connection(stream, &edge).await;
+                        if entered.is_refused() {
+                            rt::timeout(TELL_LIMIT, connection(stream, entered, &edge)).await;
+                        } else {
+                            connection(stream, entered, &edge).await;
+                        }
                         edge.daemon.metrics.http_connections.fetch_sub(1, Ordering::Relaxed);
                         drop(alive);
                     })
@@ -117,8 +133,20 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     while all_ended.recv().await.is_ok() {}
 }
 
+/// How many descriptors the process may open: as many as the system lets it ask for.
+fn files() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let raised = current != maximum && setrlimit(Resource::Nofile, all).is_ok();
+    let files = if raised { maximum } else { current };
+    files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
 /// One client connection from its first byte to its last.
-async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
+async fn connection(stream: TcpStream, entered: Entered, edge: &Arc<Edge>) {
     if let Err(why) = set_options(&stream) {
         tracing::debug!("a socket's options: {why}");
     }
@@ -128,7 +156,9 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
         edge.daemon.drain_begins().await;
         Ok(None)
     };
-    let (intake, spoken) = match smol::future::or(Intake::begin(stream, edge.daemon.settings.slow_body), leaves).await {
+    let shared = Shared::new(entered);
+    let begin = Intake::begin(stream, edge.daemon.settings.slow_body, shared.clone());
+    let (intake, spoken) = match smol::future::or(begin, leaves).await {
         Ok(Some(begun)) => begun,
         Ok(None) => return,
         Err(why) => {
@@ -136,7 +166,6 @@ async fn connection(stream: TcpStream, edge: &Arc<Edge>) {
             return;
         }
     };
-    let shared = intake.shared();
     let service = service_fn(|request| {
         let (edge, shared) = (Arc::clone(edge), shared.clone());
         // Now, not when the answer is first looked at: the parser may read on before.
@@ -244,6 +273,22 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, mut request: Request<Incoming>
         let format = Format::of(request.headers());
         return Ok((own::health(edge.daemon.draining(), format), None));
     }
+    let counted = shared.entered().request(request.headers())?;
+    if may_upgrade(&request) {
+        request.extensions_mut().insert(counted.clone());
+    }
+    let mut answered = placed(edge, shared, request).await?;
+    answered.0.body_mut().counts(counted);
+    Ok(answered)
+}
+
+/// Whether a request's connection may go on as something else.
+fn may_upgrade(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(header::UPGRADE) || request.extensions().get::<hyper::ext::Protocol>().is_some()
+}
+
+/// The same of a request that is let in.
+async fn placed(edge: &Arc<Edge>, shared: &Shared, request: Request<Incoming>) -> Result<Answered, Own> {
     let headers = request.headers();
     let tag = match route::tag(headers).map_err(|bad| Own::bad_header(&bad))? {
         Some(tag) => Some(tag),
@@ -263,7 +308,10 @@ async fn place(edge: &Arc<Edge>, shared: &Shared, mut request: Request<Incoming>
         None => None,
     };
     match tag {
-        Some(tag) => through::answer(edge, shared, &tag, request).await,
+        Some(tag) => {
+            shared.entered().tag(request.headers(), &tag)?;
+            through::answer(edge, shared, &tag, request).await
+        }
         None => match edge.daemon.staging_url() {
             Some(url) => Ok((edge.staging.answer(&url, request).await?, None)),
             None => Err(Own::untagged()),

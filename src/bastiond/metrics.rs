@@ -76,6 +76,19 @@ impl Counters {
     }
 }
 
+/// What was one too many.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    /// Connections: of one address, or at all.
+    pub connections: AtomicU64,
+    /// Requests of one address at once.
+    pub requests: AtomicU64,
+    /// Requests of an address that asks for more and more tags.
+    pub tags: AtomicU64,
+    /// Requests whose heads would be too much together with those of the others.
+    pub heads: AtomicU64,
+}
+
 /// Everything the daemon counts.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -99,6 +112,8 @@ pub(crate) struct Metrics {
     pub holds_expired: AtomicU64,
     /// Open connections at the edge.
     pub http_connections: AtomicU64,
+    /// What the edge refused because of its number, not of what it was.
+    pub refused: Refused,
     /// Live SSH connections (lanes).
     pub lanes: AtomicU64,
     /// SSH connections that authenticated.
@@ -169,6 +184,19 @@ impl Metrics {
             "Open connections at the edge.",
             now(&self.http_connections),
         );
+        page.head(
+            "refused_total",
+            "counter",
+            "What the edge refused because it was one too many, by reason.",
+        );
+        for (reason, count) in [
+            ("too-many-connections", &self.refused.connections),
+            ("client-busy", &self.refused.requests),
+            ("too-many-tags", &self.refused.tags),
+            ("heads-too-many", &self.refused.heads),
+        ] {
+            page.sample("refused_total", &format!("{{reason=\"{reason}\"}}"), now(count));
+        }
         page.gauge(
             "requests_in_flight",
             "Requests that are being answered.",

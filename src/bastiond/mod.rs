@@ -6,6 +6,7 @@
 mod admin;
 pub(crate) mod authorize;
 mod changes;
+pub(crate) mod clients;
 pub(crate) mod control;
 mod directory;
 pub(crate) mod edge;

@@ -23,6 +23,15 @@ const LEASE: u64 = 60;
 const HOLD: u64 = 10;
 /// How long requests in flight may take after SIGTERM: below an ECS task's and systemd's usual 30 s and 90 s.
 const DRAIN: u64 = 20;
+/// Requests in flight of one address: an office behind one, with a WebSocket for each of a hundred pages, and still a fifth of what
+/// a bastion of the smallest kind takes.
+const CLIENT_REQUESTS: usize = 1000;
+/// The load balancer.
+const TRUSTED_HOPS: usize = 1;
+/// More proxies than this are a typing error.
+const MAX_TRUSTED_HOPS: usize = 16;
+/// More requests of one address than this are no limit.
+const MAX_CLIENT_REQUESTS: usize = 1_000_000;
 const SLOW_BODY: u64 = 60; // For a KiB of a body; an ALB ends connections on which nothing comes for as long.
 /// The longest time that any setting takes, in seconds: a week. More is a typing error.
 const MAX_SECONDS: u64 = 7 * 24 * 3600;
@@ -30,7 +39,7 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
     "http",
     "ssh",
     "state",
@@ -46,6 +55,8 @@ const KEYS: [&str; 23] = [
     "hold",
     "settle",
     "slow_body",
+    "client_requests",
+    "trusted_hops",
     "exit_when_idle",
     "cors_origin",
     "local",
@@ -111,6 +122,12 @@ pub(crate) struct Flags {
     /// how long a client may take for each KiB of a request's body (default 60; 0: as long as it likes)
     #[argh(option, arg_name = "seconds")]
     slow_body: Option<String>,
+    /// requests that one address may have in flight (default 1000; 0: any number, as with --local)
+    #[argh(option, arg_name = "n")]
+    client_requests: Option<String>,
+    /// proxies before the edge whose X-Forwarded-For is believed (default 1, the load balancer; with --local 0)
+    #[argh(option, arg_name = "n")]
+    trusted_hops: Option<String>,
     /// end after so long without connection and session
     #[argh(option, arg_name = "seconds")]
     exit_when_idle: Option<String>,
@@ -160,6 +177,8 @@ impl Flags {
             ("hold", flags.hold),
             ("settle", flags.settle),
             ("slow_body", flags.slow_body),
+            ("client_requests", flags.client_requests),
+            ("trusted_hops", flags.trusted_hops),
             ("exit_when_idle", flags.exit_when_idle),
             ("local", flags.local.then(|| "true".to_owned())),
             ("staging_url", flags.staging_url),
@@ -195,6 +214,10 @@ pub(crate) struct Settings {
     pub settle: Duration,
     /// How long a client may take for each KiB of a request's body; `None` waits for ever.
     pub slow_body: Option<Duration>,
+    /// Requests that one address may have in flight, and connections open where nothing stands before the edge.
+    pub client_requests: Option<usize>,
+    /// Proxies before the edge that say whom they were called by.
+    pub trusted_hops: usize,
     pub exit_when_idle: Option<Duration>,
     pub local: bool,
     pub metrics: Option<SocketAddr>,
@@ -341,6 +364,9 @@ impl Texts {
         let exit_when_idle = self.seconds("exit_when_idle", 1);
         let settle = self.seconds("settle", 0).unwrap_or_default();
         let slow_body = self.seconds("slow_body", 0).unwrap_or(Duration::from_secs(SLOW_BODY));
+        let (requests, hops) = if local { (0, 0) } else { (CLIENT_REQUESTS, TRUSTED_HOPS) };
+        let client_requests = self.number("client_requests", MAX_CLIENT_REQUESTS).unwrap_or(requests);
+        let trusted_hops = self.number("trusted_hops", MAX_TRUSTED_HOPS).unwrap_or(hops);
         match (http, ssh, state) {
             (Some(http), Some(ssh), Some(state)) if self.mistakes.is_empty() => Ok(Settings {
                 http,
@@ -349,6 +375,8 @@ impl Texts {
                 state,
                 settle,
                 slow_body: Some(slow_body).filter(|time| !time.is_zero()),
+                client_requests: Some(client_requests).filter(|&most| most > 0),
+                trusted_hops,
                 exit_when_idle,
                 local,
                 metrics,
@@ -394,6 +422,13 @@ impl Texts {
 
     fn address(&mut self, key: &str) -> Option<SocketAddr> {
         self.one(key, |text, _| address(text))
+    }
+
+    fn number(&mut self, key: &str, most: usize) -> Option<usize> {
+        self.one(key, |text, _| match text.parse() {
+            Ok(number) if number <= most => Ok(number),
+            _ => Err(format!("{text:?} is not a number from 0 to {most}")),
+        })
     }
 
     fn seconds(&mut self, key: &str, least: u64) -> Option<Duration> {

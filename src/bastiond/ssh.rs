@@ -8,20 +8,24 @@ mod handler;
 mod host_key;
 mod laptop;
 mod login;
+mod sources;
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::server::Handle;
 use russh::{Disconnect, Limits, MethodKind, MethodSet, server};
+use smol::lock::SemaphoreGuardArc;
 
 pub(crate) use forwards::Forwards;
 use handler::Handler;
 pub(crate) use host_key::HostKey;
 pub(crate) use laptop::Requests;
+use sources::{Arrival, Sources};
 
 use crate::bastiond::end::End;
 use crate::bastiond::lane::Lane;
@@ -32,6 +36,12 @@ use crate::tunnel::ssh as common;
 
 /// How long a peer may take to log in.
 const LOGIN_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long when others wait for a place. A laptop at the far end of Session Manager takes two seconds.
+const CROWDED_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether others wait.
+const CROWD_LOOK: Duration = Duration::from_secs(1);
 
 /// Peers that may be logging in at once. A restart brings all laptops back within seconds, each for some milliseconds.
 const MAX_LOGINS: usize = 256;
@@ -62,6 +72,9 @@ struct Server {
     config: Arc<server::Config>,
     logins: Arc<smol::lock::Semaphore>,
     connections: Arc<smol::lock::Semaphore>,
+    sources: Arc<Sources>,
+    /// Connections that wait until they may log in.
+    waiting: AtomicUsize,
 }
 
 /// Accepts connections until the daemon drains; those that are open then end with their requests.
@@ -89,6 +102,8 @@ pub(crate) async fn serve(listener: SshListener, key: HostKey, daemon: Arc<Daemo
         config: Arc::new(config),
         logins: Arc::new(smol::lock::Semaphore::new(MAX_LOGINS)),
         connections: Arc::new(smol::lock::Semaphore::new(MAX_CONNECTIONS)),
+        sources: Arc::default(),
+        waiting: AtomicUsize::new(0),
         daemon: Arc::clone(&daemon),
     });
     let accepting = async {
@@ -113,19 +128,20 @@ async fn accept(listener: &SshListener, server: &Arc<Server>) -> io::Result<()> 
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true)?;
             let handle = stream.as_fd().try_clone_to_owned()?;
-            rt::spawn(connection(stream, handle, address.to_string(), Arc::clone(server))).detach();
+            let peer = Some(address.ip());
+            rt::spawn(connection(stream, handle, (peer, address.to_string()), Arc::clone(server))).detach();
         }
         SshListener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let handle = stream.as_fd().try_clone_to_owned()?;
-            rt::spawn(connection(stream, handle, "unix".to_owned(), Arc::clone(server))).detach();
+            rt::spawn(connection(stream, handle, (None, "unix".to_owned()), Arc::clone(server))).detach();
         }
     }
     Ok(())
 }
 
 /// One connection from its first byte to its last.
-async fn connection<S>(stream: S, socket: OwnedFd, address: String, server: Arc<Server>)
+async fn connection<S>(stream: S, socket: OwnedFd, (peer, address): (Option<IpAddr>, String), server: Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -135,11 +151,31 @@ where
         tracing::warn!("a connection from {address} was refused: {MAX_CONNECTIONS} are open");
         return;
     };
-    // After a restart all laptops come back at once: they wait for their turn, with nothing read from them yet.
-    let Some(login) = rt::timeout(LOGIN_LIMIT, server.logins.acquire_arc()).await else {
+    let Some(arrival) = server.sources.arrive(peer) else {
         daemon.metrics.handshake_failures.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!("a connection from {address} was refused: {MAX_LOGINS} others were logging in all the time");
+        tracing::debug!(
+            "a connection from {address} was refused: {} of its address wait",
+            sources::MAX_WAITING
+        );
         return;
+    };
+    // After a restart all laptops come back at once: they wait for their turn, with nothing read from them yet.
+    let turn = async {
+        let of_its_address = arrival.turn().await;
+        (of_its_address, server.logins.acquire_arc().await)
+    };
+    server.waiting.fetch_add(1, Ordering::Relaxed);
+    let turn = rt::timeout(LOGIN_LIMIT, turn).await;
+    server.waiting.fetch_sub(1, Ordering::Relaxed);
+    let Some((of_its_address, of_all)) = turn else {
+        daemon.metrics.handshake_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!("a connection from {address} was refused: others were logging in all the time");
+        return;
+    };
+    let login = Turn {
+        _of_its_address: of_its_address,
+        _of_all: of_all,
+        _arrival: arrival,
     };
     let end = End::default();
     let shared = Arc::new(Shared::default());
@@ -154,8 +190,12 @@ where
             session.await
         };
         let login_limit = async {
-            rt::sleep(LOGIN_LIMIT).await;
-            if shared.authenticated.load(Ordering::Relaxed) {
+            rt::sleep(CROWDED_LIMIT).await;
+            let (begun, logged_in) = (Instant::now(), || shared.authenticated.load(Ordering::Relaxed));
+            while !logged_in() && server.waiting.load(Ordering::Relaxed) == 0 && begun.elapsed() < LOGIN_LIMIT - CROWDED_LIMIT {
+                rt::sleep(CROWD_LOOK).await;
+            }
+            if logged_in() {
                 std::future::pending::<()>().await;
             }
             "it did not log in in time".to_owned()
@@ -194,12 +234,19 @@ where
     drop(place);
 }
 
+/// What somebody has who is logging in.
+struct Turn {
+    _of_its_address: Option<SemaphoreGuardArc>,
+    _of_all: SemaphoreGuardArc,
+    _arrival: Arrival,
+}
+
 /// What a connection's handler and its task both know.
 #[derive(Default)]
 struct Shared {
     authenticated: AtomicBool,
     /// The place among those who are logging in, until it is done.
-    login: Mutex<Option<smol::lock::SemaphoreGuardArc>>,
+    login: Mutex<Option<Turn>>,
     handle: OnceLock<Handle>,
     lane: Mutex<Option<Arc<Lane>>>,
 }

@@ -4,6 +4,9 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod attack_edge;
+mod attack_reach;
+mod attack_ssh;
 mod aws_client;
 mod aws_gateway;
 mod aws_operations;
@@ -39,6 +42,7 @@ mod eic;
 mod env_file;
 mod floods;
 mod framing;
+mod garden;
 mod grpc;
 mod halfclose;
 mod http2;

@@ -8,7 +8,7 @@ const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: shop.test\r\nX-Ephemwork: al
 
 /// Where a shape is wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wrong {
+pub(crate) enum Wrong {
     /// In the head: not a byte may reach the service.
     Head,
     /// In the body: the head may have been passed on, but the service must never see a complete request.
@@ -18,7 +18,7 @@ use Wrong::{Body, Head};
 
 /// Name, where it is wrong, status, and the bytes; `~` stands for the usual fields of a good request.
 #[rustfmt::skip] // A table: one shape a line.
-const SHAPES: &[(&str, Wrong, u16, &str)] = &[
+pub(crate) const SHAPES: &[(&str, Wrong, u16, &str)] = &[
     // Lengths.
     ("two lengths", Head, 400, "POST / HTTP/1.1\r\n~Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
     ("two lengths, other order", Head, 400, "POST / HTTP/1.1\r\nContent-Length: 6\r\n~Content-Length: 5\r\n\r\nhello"),

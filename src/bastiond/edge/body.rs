@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::door::Counted;
 use super::exchange::{Cut, Exchange};
 use crate::bastiond::lane::{Expected, Lane, Permit};
 use crate::bastiond::metrics::Counters;
@@ -62,6 +63,8 @@ pub(crate) struct EdgeBody {
     upload: Option<Task<()>>,
     flight: Option<Flight>,
     exchange: Option<Exchange>,
+    /// As what the request is counted.
+    counted: Option<Counted>,
 }
 
 enum Source {
@@ -184,6 +187,7 @@ impl EdgeBody {
             upload: None,
             flight: None,
             exchange: None,
+            counted: None,
         }
     }
 
@@ -194,6 +198,7 @@ impl EdgeBody {
             upload,
             flight: Some(flight),
             exchange: None,
+            counted: None,
         }
     }
 
@@ -204,12 +209,18 @@ impl EdgeBody {
             upload: None,
             flight,
             exchange: None,
+            counted: None,
         }
     }
 
     /// The request that it answers, which ends with it.
     pub(crate) fn ends(&mut self, exchange: Exchange) {
         self.exchange = Some(exchange);
+    }
+
+    /// As what its request is counted until it ends.
+    pub(crate) fn counts(&mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     /// Nothing of it is left: its reader asks no more when it knows the length and has it all.
@@ -259,6 +270,7 @@ impl Body for EdgeBody {
             Poll::Ready(None) => {
                 this.flight = None;
                 this.upload = None;
+                this.counted = None;
                 if let Some(exchange) = this.exchange.take() {
                     exchange.whole();
                 }

@@ -7,6 +7,7 @@ use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
+use super::door::Counted;
 use super::websocket;
 use crate::bastiond::route;
 use crate::hop;
@@ -34,6 +35,7 @@ where
     let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
     route::rewrite(&mut head);
     amend(&mut head);
+    let counted = head.extensions.remove::<Counted>();
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let Some(token) = upgrade else {
@@ -62,6 +64,7 @@ where
     }
     let origin = hyper::upgrade::on(&mut response);
     rt::spawn(async move {
+        let _counted = counted;
         let both = async {
             let origin = origin.await.map_err(std::io::Error::other)?;
             let client = client.await.map_err(std::io::Error::other)?;

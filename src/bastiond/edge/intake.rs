@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
 
+use super::door::Heads;
 use super::own::Format;
 use super::shared::{Part, Shared};
 use crate::bastiond::guard::{self, Guard, Refusal, Verdict};
@@ -84,6 +85,8 @@ pub(crate) struct Intake {
     /// `None` for HTTP/2, where frames say where a message ends.
     guard: Option<Guard>,
     shared: Shared,
+    /// What of `held` is not complete, among that of all.
+    heads: Heads,
     state: State,
     /// Rings at `timer_at`; none once it has rung, because it must not be asked again.
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -116,9 +119,12 @@ enum State {
     Ended,
 }
 
+/// A connection and what is spoken on it; `None` without a word.
+type Begun = io::Result<Option<(Intake, Spoken)>>;
+
 impl Intake {
     /// Reads until it is known what the client speaks; `None` when it said nothing before it left or its time was up.
-    pub(crate) async fn begin(mut stream: TcpStream, slow_body: Option<Duration>) -> io::Result<Option<(Intake, Spoken)>> {
+    pub(crate) async fn begin(mut stream: TcpStream, slow_body: Option<Duration>, shared: Shared) -> Begun {
         let mut held = BytesMut::with_capacity(PIECE);
         let spoken = rt::timeout(HEAD_LIMIT, async {
             loop {
@@ -147,7 +153,8 @@ impl Intake {
             held,
             passed,
             guard: (spoken == Spoken::Http1).then(Guard::new),
-            shared: Shared::default(),
+            heads: shared.entered().heads(),
+            shared,
             state: State::Open,
             timer: Some(Box::pin(rt::sleep(HEAD_LIMIT))),
             timer_at: now + HEAD_LIMIT,
@@ -159,11 +166,6 @@ impl Intake {
             unread: None,
         };
         Ok(Some((intake, spoken)))
-    }
-
-    /// Where the reason of a refusal will be found.
-    pub(crate) fn shared(&self) -> Shared {
-        self.shared.clone()
     }
 
     /// Lets the guard look at what is held.
@@ -183,7 +185,7 @@ impl Intake {
                     self.passed = self.held.len() + head - to;
                     self.held.extend_from_slice(&rest);
                 }
-                Verdict::More => return Ok(()),
+                Verdict::More => return self.heads.hold(self.held.len() - self.passed),
                 Verdict::Refuse(refusal) => return Err(refusal),
             }
         }

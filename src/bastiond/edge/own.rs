@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::body::EdgeBody;
+use crate::bastiond::clients::Client;
 use crate::bastiond::guard::Refusal;
 use crate::bastiond::route::BadHeader;
 use crate::name::{HEADER_DISPLAY, Tag};
@@ -17,6 +18,9 @@ pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-ephemwork-se
 
 /// How much of a wrong value is shown to whoever sent it, in bytes: two names of the longest kind.
 const MAX_SHOWN: usize = 130;
+
+/// What helps where one address is many people.
+const PROXY: &str = "if this is a proxy of yours, tell the daemon how many stand before it: --trusted-hops";
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -140,6 +144,37 @@ impl Own {
     pub(crate) fn crowded(tag: &Tag, what: &str) -> Own {
         Own::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-requests", format!("{tag} {what}"))
             .retry_after(Duration::from_secs(1))
+    }
+
+    /// The edge has as many connections as it takes.
+    pub(crate) fn full(most: usize) -> Own {
+        let what = format!("the bastion has {most} connections open, and takes no more");
+        Own::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", what)
+            .retry_after(Duration::from_secs(1))
+            .close()
+    }
+
+    pub(crate) fn too_many_connections(client: Client) -> Own {
+        let what = format!("{client} has as many connections open as one address may have (--client-requests)");
+        Own::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", what)
+            .hint(PROXY)
+            .retry_after(Duration::from_secs(1))
+            .close()
+    }
+
+    pub(crate) fn too_many_at_once(client: Client) -> Own {
+        let what = format!("{client} has as many requests in flight as one address may have (--client-requests)");
+        Own::new(StatusCode::TOO_MANY_REQUESTS, "client-busy", what)
+            .hint(PROXY)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    /// Says nothing of the tag, which may be anybody's.
+    pub(crate) fn too_many_tags(client: Client, wait: Duration) -> Own {
+        let what = format!("{client} has asked for more tags than one address may try");
+        Own::new(StatusCode::TOO_MANY_REQUESTS, "too-many-tags", what)
+            .hint(PROXY)
+            .retry_after(wait + Duration::from_millis(999))
     }
 
     pub(crate) fn no_answer(tag: &Tag, kind: NoAnswer, what: &str) -> Own {

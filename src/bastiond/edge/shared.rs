@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 
 use http::Request;
 
+use super::door::Entered;
 use super::own::Format;
 use crate::bastiond::guard::Refusal;
 
@@ -13,11 +14,12 @@ use crate::bastiond::guard::Refusal;
 const STAND_IN_PATH: &str = "/ephemwork-refused";
 
 /// What the two sides of a connection, reading and answering, know of each other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(crate) struct Shared(Arc<Known>);
 
-#[derive(Debug, Default)]
 struct Known {
+    /// What the connection is counted as; it lasts as long as the stream, also as an upgraded one.
+    entered: Entered,
     /// Why the last request was refused, for whoever answers it.
     refusal: Mutex<Option<(Refusal, Part, Format)>>,
     /// Requests whose answer is not at its end. In HTTP/1 one; two for the moment in which the next came and the parser has not
@@ -39,10 +41,25 @@ pub(super) enum Part {
 }
 
 /// A request that is being answered, until it is dropped.
-#[derive(Debug)]
 pub(crate) struct Open(Shared);
 
 impl Shared {
+    pub(crate) fn new(entered: Entered) -> Shared {
+        Shared(Arc::new(Known {
+            entered,
+            refusal: Mutex::default(),
+            open: AtomicUsize::new(0),
+            number: AtomicUsize::new(0),
+            answered: AtomicBool::new(false),
+            waker: Mutex::default(),
+        }))
+    }
+
+    /// As what the connection was let in.
+    pub(crate) fn entered(&self) -> &Entered {
+        &self.0.entered
+    }
+
     /// A request came.
     pub(crate) fn open(&self) -> Open {
         self.0.number.fetch_add(1, Ordering::AcqRel);

@@ -14,6 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
+use super::door::Counted;
 use super::own::{Own, SERVED_BY};
 use super::shared::Shared;
 use super::{Answered, Edge, websocket};
@@ -204,6 +205,7 @@ async fn tunnel(
     let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
     route::rewrite(&mut head);
     set_tag(&mut head, tag);
+    let counted = head.extensions.remove::<Counted>();
     // The version tells h2 that the target may be a path without an authority; Host goes as it is.
     head.version = Version::HTTP_11;
     head.extensions.clear();
@@ -268,6 +270,7 @@ async fn tunnel(
     }
     let gate = gate()?;
     rt::spawn(async move {
+        let _counted = counted;
         let client = match client.await {
             Ok(client) => client,
             Err(why) => {

@@ -38,6 +38,11 @@ fn mistakes_come_all_at_once() {
     check(&with(&["lease=0"]), "", &["--lease: \"0\" is not a number of seconds from 1"]);
     check(&with(&["hold=-1", "drain=x"]), "", &["--hold", "--drain"]);
     check(&with(&["exit_when_idle=9999999"]), "", &["to 604800"]);
+    check(
+        &with(&["client_requests=-1", "trusted_hops=17"]),
+        "",
+        &["--client-requests: \"-1\" is not a number from 0", "from 0 to 16"],
+    );
     check(&with(&["metrics=0.0.0.0:9100"]), "", &["not a loopback address"]);
     check(&with(&["rekey_bytes=1000"]), "", &["from 1048576 up"]);
     check(&with(&["log_format=xml"]), "", &["--log-format: \"xml\" is not a format"]);

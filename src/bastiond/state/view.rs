@@ -26,6 +26,27 @@ impl Daemon {
         Sessions { sessions }
     }
 
+    /// Everyone's, of which `user` sees what is theirs, and of the others only that they are there.
+    pub(crate) fn sessions_for(&self, user: &User) -> Sessions {
+        let mut all = self.sessions(None);
+        for session in all.sessions.iter_mut().filter(|session| session.tag.user != *user) {
+            *session = SessionView {
+                tag: session.tag.clone(),
+                state: session.state,
+                host: String::new(),
+                version: String::new(),
+                created: session.created,
+                last_seen: session.last_seen,
+                lease_until: None,
+                requests: 0,
+                in_flight: 0,
+                last_error: None,
+                lanes: Vec::new(),
+            };
+        }
+        all
+    }
+
     /// How the daemon is.
     pub(crate) fn health(&self) -> Health {
         let table = self.table();

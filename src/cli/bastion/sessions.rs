@@ -83,6 +83,16 @@ pub(super) fn text(seen: &Result<Vec<SessionView>, String>, now: u64) -> String 
             lines.sort_by_key(|session| (session.tag.user.to_string(), session.tag.service.to_string()));
             let ago = |since: u64| say::time(Duration::from_secs(now.saturating_sub(since).max(1)));
             let text = |session: &&SessionView| {
+                if session.host.is_empty() {
+                    let state = match session.state {
+                        SessionState::Live => "somebody else's",
+                        SessionState::Leased => "somebody else's, waits for its laptop",
+                    };
+                    return line(
+                        "session",
+                        format!("{}: {state}, since {} ago", session.tag, ago(session.created)),
+                    );
+                }
                 let state = match session.state {
                     SessionState::Live => format!("{} lanes from {}", session.lanes.len(), session.host),
                     SessionState::Leased => "waits for its laptop".to_owned(),

@@ -22,6 +22,7 @@ pub(crate) struct Bastion {
     pub(crate) ssh: SocketAddr,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    files: Option<u32>,
     directory: TempDir,
 }
 
@@ -63,12 +64,22 @@ impl Bastion {
         Bastion::on(lasting_address(), lasting_address(), &["--local"], environment)
     }
 
+    /// With more arguments, and so many file descriptors.
+    pub(crate) fn with_files(files: u32, more: &[&str]) -> Bastion {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Bastion::launched(any, any, more, &[], Some(files))
+    }
+
     /// On ports that are the same after [`Bastion::restart`].
     pub(crate) fn lasting(more: &[&str]) -> Bastion {
         Bastion::on(lasting_address(), lasting_address(), more, &[])
     }
 
     fn on(http: SocketAddr, ssh: SocketAddr, more: &[&str], environment: &[(&str, &str)]) -> Bastion {
+        Bastion::launched(http, ssh, more, environment, None)
+    }
+
+    fn launched(http: SocketAddr, ssh: SocketAddr, more: &[&str], environment: &[(&str, &str)], files: Option<u32>) -> Bastion {
         let directory = TempDir::new().unwrap();
         let state = directory.path().join("state");
         std::fs::create_dir(&state).unwrap();
@@ -84,13 +95,14 @@ impl Bastion {
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let (process, ready) = launch(&state, http, ssh, &arguments, &environment);
+        let (process, ready) = launch(&state, (http, ssh), &arguments, &environment, files);
         let bastion = Bastion {
             process,
             http: ready.http,
             ssh: ready.ssh,
             arguments,
             environment,
+            files,
             directory,
         };
         bastion.pin(&ready.host_key);
@@ -100,7 +112,13 @@ impl Bastion {
     /// Starts it again on the same addresses and state after it has ended.
     pub(crate) fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "bastiond still runs");
-        let (process, ready) = launch(&self.path("state"), self.http, self.ssh, &self.arguments, &self.environment);
+        let (process, ready) = launch(
+            &self.path("state"),
+            (self.http, self.ssh),
+            &self.arguments,
+            &self.environment,
+            self.files,
+        );
         self.process = process;
         self.pin(&ready.host_key);
     }
@@ -213,12 +231,17 @@ pub(crate) fn ask(socket: &Path, method: &str, path: &str) -> Answer {
 
 fn launch(
     state: &Path,
-    http: SocketAddr,
-    ssh: SocketAddr,
+    (http, ssh): (SocketAddr, SocketAddr),
     arguments: &[String],
     environment: &[(String, String)],
+    files: Option<u32>,
 ) -> (Process, Ready) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ephemwork"));
+    let program = env!("CARGO_BIN_EXE_ephemwork");
+    let mut command = Command::new(program);
+    if let Some(files) = files {
+        command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), program]);
+    }
     command
         .args(["bastiond", "--http", &http.to_string(), "--ssh", &ssh.to_string()])
         .args(arguments)

@@ -69,6 +69,7 @@ const PURE: &[&str] = &[
     "aws/sts",
     "aws/xml",
     "bastiond/authorize/blocks",
+    "bastiond/clients",
     "bastiond/principal",
     "bastiond/registry",
     "bastiond/route",
