@@ -5,6 +5,7 @@
 //! tag and a nonce in each KiB ([`content`]), and [`verdict`] says what a fault excuses: never a wrong byte, a crossed answer, one that
 //! looks complete and is not, or a silence. [`watch`] looks at what grows. At the end everybody goes home, and all counters are zero.
 
+mod canary;
 mod chance;
 mod client;
 mod content;
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 
 use super::process::{self, pause};
 use super::product::Programs;
+use canary::Canary;
 use chance::Chance;
 use client::{Client, Kind};
 use faults::Course;
@@ -166,7 +168,7 @@ impl Traffic {
                         let chosen = client.chance().below(tags.len() as u64) as usize;
                         let began = Instant::now();
                         let fate = client.exchange(kind, &tags[chosen]);
-                        verdict.exchanged(kind, &tags[chosen], began, &fate);
+                        verdict.exchanged(kind, &tags[chosen], began, client.since(), &fate);
                         pause(Duration::from_millis(client.chance().below(rest)));
                     }
                 }));
@@ -198,7 +200,7 @@ fn mixed(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<
     let mut team = Team::start(&directory, programs, order.users, order.services, chance.split())?;
     let before = Before {
         descriptors: team.daemon.descriptors(),
-        memory: process::pss(team.daemon.pid()).unwrap_or_default(),
+        memory: process::own_memory(team.daemon.pid()).unwrap_or_default(),
     };
     team.arrive()?;
     println!("{} minutes of traffic and faults; seed {} ...", order.minutes, order.seed);
@@ -208,6 +210,7 @@ fn mixed(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<
     };
     let watch = Watch::start(team.daemon.state.clone(), watched(&team));
     let traffic = Traffic::start(&team, &verdict, &mut chance);
+    let canary = Canary::start(&verdict);
     let mut course = Course::default();
     let length = order.minutes * 60.0;
     let mut said = 0.0;
@@ -228,6 +231,13 @@ fn mixed(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<
     let until = watch.now();
     traffic.end()?;
     let series = watch.end()?;
+    let (starved, starved_for) = canary.end()?;
+    if starved > 0 {
+        report.tables.push(format!(
+            "the machine had no processor for this {starved} times, {:.1} s in all: what was lost then is not counted\n",
+            starved_for.as_secs_f64()
+        ));
+    }
     let from = length * (WITH_BASTION + (1.0 - WITH_BASTION) * WARM_UP);
     report.tables.push(verdict.table());
     report.tables.push(course.table());
@@ -252,7 +262,7 @@ fn mixed(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<
         "mixed",
         json!({
             "minutes": order.minutes, "users": order.users, "services": order.services, "exchanges": verdict.json(),
-            "faults": course.json(), "growth": grown,
+            "faults": course.json(), "starved_s": starved_for.as_secs_f64(), "growth": grown,
         }),
     ));
     if report.wrong.is_empty() && ended.is_ok() {
@@ -358,7 +368,10 @@ fn everybody_leaves(team: &mut Team, before: &Before, served: f64, short: bool, 
             .try_for_each(|tag| team.daemon.release(&tag))?;
     }
     zero(team, &["lanes", "sessions{state=\"live\"}", "sessions{state=\"leased\"}"])?;
-    let (descriptors, memory) = (team.daemon.descriptors(), process::pss(team.daemon.pid()).unwrap_or(f64::MAX));
+    let (descriptors, memory) = (
+        team.daemon.descriptors(),
+        process::own_memory(team.daemon.pid()).unwrap_or(f64::MAX),
+    );
     report.tables.push(format!(
         "when everybody has left: 0 requests, connections, lanes and sessions; {descriptors} descriptors (before anybody came {}); {memory:.1} MiB (before {:.1}, at most {served:.1})\n",
         before.descriptors, before.memory

@@ -277,9 +277,9 @@ pub(crate) fn threads(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count())
 }
 
-/// The resident memory of one process in MiB, each shared page divided among its users.
-pub(crate) fn pss(pid: u32) -> Option<f64> {
+/// What one process has for itself, in MiB: heap and stacks, and not the program, which is shared by all who run it.
+pub(crate) fn own_memory(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chance::Chance;
 use super::content::{BLOCK, Content};
@@ -82,6 +82,10 @@ pub(super) struct Client {
     address: String,
     chance: Chance,
     kept: Option<Stream>,
+    /// When the connection of the last exchange was used before it, or made.
+    since: Instant,
+    /// When it was used last.
+    used: Instant,
 }
 
 /// Why an exchange went no further.
@@ -114,6 +118,8 @@ impl Client {
             address: format!("198.18.{high}.{low}"),
             chance,
             kept: None,
+            since: Instant::now(),
+            used: Instant::now(),
         }
     }
 
@@ -130,10 +136,22 @@ impl Client {
         self.kept = None;
     }
 
+    /// As of when a fault may have to do with what became of the last exchange: its connection may have ended long before.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// One exchange with the service of a tag.
     pub(super) fn exchange(&mut self, kind: Kind, tag: &str) -> Fate {
+        let fate = self.judge(kind, tag);
+        self.used = Instant::now();
+        fate
+    }
+
+    fn judge(&mut self, kind: Kind, tag: &str) -> Fate {
         let reusable = !matches!(kind, Kind::WebSocket);
         let kept = self.kept.take().filter(|_| reusable);
+        self.since = if kept.is_some() { self.used } else { Instant::now() };
         let stream = match kept {
             Some(stream) => Ok(stream),
             None => self.connect(),

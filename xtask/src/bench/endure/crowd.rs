@@ -46,11 +46,11 @@ struct Status {
 pub(super) fn run(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<(), String> {
     let clients = descriptors(order.laptops, order.idle_clients)?;
     let mut crowd = Crowd::start(order, programs)?;
-    let empty = process::pss(crowd.daemon.pid()).unwrap_or_default();
+    let empty = process::own_memory(crowd.daemon.pid()).unwrap_or_default();
     let mut rows: Vec<(String, String)> = Vec::new();
     println!("{} laptops ...", crowd.count);
     let took = crowd.all_there(0)?;
-    let with_laptops = process::pss(crowd.daemon.pid()).unwrap_or_default();
+    let with_laptops = process::own_memory(crowd.daemon.pid()).unwrap_or_default();
     rows.push((
         format!("{} laptops connect", crowd.count),
         format!(
@@ -262,7 +262,7 @@ impl Crowd {
                     return Err(format!("the edge counts {connections} connections of {count} clients"));
                 }
                 idle = Some(Idle {
-                    memory: process::pss(self.daemon.pid()).unwrap_or_default(),
+                    memory: process::own_memory(self.daemon.pid()).unwrap_or_default(),
                     descriptors: self.daemon.descriptors() as f64 - 2.0 * self.count as f64,
                 });
                 pause(silent);

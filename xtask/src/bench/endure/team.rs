@@ -27,7 +27,7 @@ const OPENSSH_ONE_IN: usize = 12;
 pub(super) const STEADY_ONE_IN: usize = 4;
 
 /// How long a laptop may take to come back after anything.
-const BACK: Duration = Duration::from_secs(90);
+const BACK: Duration = Duration::from_secs(180);
 
 /// How long an `up` may take to end after SIGTERM: it gives its tags back.
 const GIVES_BACK: Duration = Duration::from_secs(30);
@@ -411,7 +411,10 @@ impl Team {
     /// Descriptors and memory (MiB) of the laptops that live throughout.
     pub(super) fn steady(&self) -> Vec<u32> {
         let steady = self.laptops.iter().filter(|laptop| laptop.steady && !laptop.openssh);
-        steady.map(Laptop::pid).filter(|pid| process::pss(*pid).is_some()).collect()
+        steady
+            .map(Laptop::pid)
+            .filter(|pid| process::own_memory(*pid).is_some())
+            .collect()
     }
 }
 

@@ -94,8 +94,9 @@ impl Verdict {
         }
     }
 
-    /// An exchange is over.
-    pub(super) fn exchanged(&self, kind: Kind, tag: &str, began: Instant, fate: &Fate) {
+    /// An exchange is over, on a connection that was last used at `since`: one that was kept may have ended then, and says so now.
+    pub(super) fn exchanged(&self, kind: Kind, tag: &str, began: Instant, since: Instant, fate: &Fate) {
+        let from = if *fate == Fate::Gone { since.min(began) } else { began };
         let took = began.elapsed();
         let excuse = {
             let mut judged = self.judged();
@@ -108,8 +109,8 @@ impl Verdict {
                 .spans
                 .iter()
                 .rev()
-                .find(|span| span.scope.covers(tag) && span.to.is_none_or(|to| to >= began));
-            let what = span.filter(|_| excusable(fate)).map(|span| span.what);
+                .find(|span| span.scope.covers(tag) && span.to.is_none_or(|to| to >= from));
+            let what = span.map(|span| span.what).filter(|_| excusable(fate));
             judged.excused += u64::from(what.is_some());
             what
         };
@@ -213,7 +214,8 @@ mod tests {
         let before = Instant::now();
         let told = |tag: &str, fate: Fate| {
             let (count, _) = verdict.complaints();
-            verdict.exchanged(Kind::Small, tag, Instant::now(), &fate);
+            let now = Instant::now();
+            verdict.exchanged(Kind::Small, tag, now, now, &fate);
             verdict.complaints().0 == count
         };
         assert!(told("a:x", Fate::Whole));
@@ -239,7 +241,11 @@ mod tests {
         crate::bench::process::pause(std::time::Duration::from_millis(2));
         assert!(!told("a:x", Fate::Cut), "it is over");
         let (count, _) = verdict.complaints();
-        verdict.exchanged(Kind::Small, "a:x", before, &Fate::Cut);
+        verdict.exchanged(Kind::Small, "a:x", before, before, &Fate::Cut);
         assert_eq!(verdict.complaints().0, count, "it began before the fault ended");
+        verdict.exchanged(Kind::Small, "a:x", Instant::now(), before, &Fate::Gone);
+        assert_eq!(verdict.complaints().0, count, "its connection ended then");
+        verdict.exchanged(Kind::Small, "a:x", Instant::now(), before, &Fate::Cut);
+        assert_eq!(verdict.complaints().0, count + 1, "it began afterwards");
     }
 }

@@ -168,7 +168,7 @@ fn look(state: &std::path::Path, pid: u32, at: f64) -> Option<Sample> {
     Some(Sample {
         at,
         pid,
-        memory: process::pss(pid)?,
+        memory: process::own_memory(pid)?,
         descriptors: process::descriptors(pid)? as f64,
         threads: process::threads(pid)? as f64,
         database: database as f64,
@@ -180,7 +180,7 @@ fn look(state: &std::path::Path, pid: u32, at: f64) -> Option<Sample> {
 }
 
 fn look_at_laptops(pids: &[u32], at: f64) -> Option<LaptopSample> {
-    let memory: Vec<f64> = pids.iter().filter_map(|pid| process::pss(*pid)).collect();
+    let memory: Vec<f64> = pids.iter().filter_map(|pid| process::own_memory(*pid)).collect();
     let descriptors: Vec<usize> = pids.iter().filter_map(|pid| process::descriptors(*pid)).collect();
     (!memory.is_empty()).then(|| LaptopSample {
         at,
