@@ -135,18 +135,17 @@ mod tests {
             }
             checker.end().unwrap();
             assert!(checker.take(b"x").is_err(), "more than there is");
-            if length == 0 {
+            // Shorter ones have no room for the names.
+            if length < 64 {
                 continue;
             }
-            let mut short = content.clone().checker();
-            short.take(&bytes[1..]).unwrap_err();
+            content.clone().checker().take(&bytes[1..]).unwrap_err();
             let mut short = content.clone().checker();
             short.take(&bytes[..bytes.len() - 1]).unwrap();
             assert!(short.end().unwrap_err().contains("looks complete"));
             let others = [Content::new("u00:s1", 7, length), Content::new("u00:s0", 8, length)];
             for other in others.map(|other| other.pieces(64).flatten().collect::<Vec<u8>>()) {
-                let same = length < 24 && other == bytes;
-                assert!(same || content.clone().checker().take(&other).is_err(), "of {length}");
+                assert!(content.clone().checker().take(&other).is_err(), "of {length}");
             }
         }
     }
