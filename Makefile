@@ -3,7 +3,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo check build test lint bench dist
+.PHONY: help demo check build test lint bench load dist
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: ## formatting, clippy with warnings denied, the house rules, licences
 
 bench: ## against nginx and OpenSSH, side by side (ARGS=--quick for a minute's form)
 	$(CARGO) xtask bench $(ARGS)
+
+load: ## half an hour of mixed traffic with faults, then a crowd (ARGS=--quick for two minutes)
+	$(CARGO) xtask bench load $(ARGS)
 
 dist: ## a stripped static release in dist/ (ARGS='--target aarch64-unknown-linux-musl' for another target)
 	$(CARGO) xtask dist $(ARGS)

@@ -315,6 +315,9 @@ fn owner(user: &str, stored: &[u8]) -> Result<Owner, String> {
 }
 
 #[cfg(test)]
+mod changes;
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

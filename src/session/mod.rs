@@ -19,6 +19,7 @@ mod machine;
 pub(crate) mod mark;
 pub(crate) mod note;
 pub(crate) mod orphans;
+pub mod pause;
 pub(crate) mod plan;
 pub(crate) mod port;
 pub(crate) mod records;

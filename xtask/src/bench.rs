@@ -4,6 +4,7 @@
 //! else the machine does falls on all alike, and medians are compared. What is compared is in [`parts`], the goals are in
 //! [`report`]. It never leaves this machine.
 
+pub(crate) mod endure;
 mod histogram;
 pub(crate) mod lane;
 mod load;
@@ -32,17 +33,30 @@ use product::{Product, Programs};
 use report::Report;
 
 /// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`;
-/// `cargo xtask bench ssm` measures the way through Session Manager instead
+/// `cargo xtask bench ssm` measures the way through Session Manager instead, `cargo xtask bench load` is half an hour of mixed traffic
+/// and faults
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 pub(crate) struct Arguments {
-    /// ssm: the way through Session Manager, against a double with the real agent's pace
+    /// ssm: the way through Session Manager, against a double with the real agent's pace; load: traffic, faults and a crowd
     #[argh(positional)]
     way: Option<String>,
-    /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels
+    /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels; load: 2 minutes and a crowd of 200
     #[argh(switch)]
     quick: bool,
-    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside (repeatable)
+    /// load: minutes of traffic and faults (default 30, with --quick 2)
+    #[argh(option)]
+    minutes: Option<f64>,
+    /// load: users (default 50)
+    #[argh(option, default = "50")]
+    users: usize,
+    /// load: services of each user (default 4)
+    #[argh(option, default = "4")]
+    services: usize,
+    /// load: a number that makes the same faults and requests again
+    #[argh(option)]
+    seed: Option<u64>,
+    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside; of load: mixed or crowd (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// nginx's worker_processes (default auto)
@@ -112,14 +126,19 @@ const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat
 
 /// What [`Arguments::way`] may be.
 const SSM: &str = "ssm";
+const LOAD: &str = "load";
 
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
-    let parts = if arguments.way.is_some() { ssm::PARTS } else { PARTS };
+    let parts = match arguments.way.as_deref() {
+        Some(LOAD) => endure::PARTS,
+        Some(_) => ssm::PARTS,
+        None => PARTS,
+    };
     if let Some(unknown) = arguments.only.iter().find(|part| !parts.contains(&part.as_str())) {
         return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")));
     }
-    if let Some(unknown) = arguments.way.as_deref().filter(|way| *way != SSM) {
-        return Err(format!("there is no way {unknown:?} to measure; there is {SSM}"));
+    if let Some(unknown) = arguments.way.as_deref().filter(|way| ![SSM, LOAD].contains(way)) {
+        return Err(format!("there is no way {unknown:?} to measure; there are {SSM} and {LOAD}"));
     }
     if !cfg!(target_os = "linux") {
         return Err("the benchmark reads /proc and runs on Linux only".to_owned());
@@ -128,13 +147,14 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
         None => build_and_become(host),
         Some(ephemwork) => {
             let programs = Programs {
-                ephemwork: ephemwork.clone(),
+                ephemwork: host.directory.join(ephemwork),
                 xtask: host.executable.clone(),
             };
             let directory = PathBuf::from(host.variable("TMPDIR").unwrap_or("/tmp"));
             let directory = directory.join(format!("ephemwork-bench-{}", std::process::id()));
             clean_up_on_every_way_out(&directory)?;
-            let result = match &arguments.way {
+            let result = match arguments.way.as_deref() {
+                Some(LOAD) => endure(arguments, &programs, &directory),
                 Some(_) => measure_ssm(arguments, &programs, &directory),
                 None => measure(arguments, &programs, &directory),
             };
@@ -222,6 +242,31 @@ fn measure_ssm(arguments: &Arguments, programs: &Programs, directory: &Path) -> 
     };
     let (document, result) = ssm::measure(&order, &about);
     save("ssm-", &document)?;
+    result
+}
+
+/// Traffic, faults and a crowd.
+fn endure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let about = about(arguments);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (minutes, laptops, idle_clients) = if arguments.quick {
+        (2.0, 200, 1000)
+    } else {
+        (30.0, 1000, 10_000)
+    };
+    let order = endure::Order {
+        minutes: arguments.minutes.unwrap_or(minutes),
+        users: arguments.users,
+        services: arguments.services,
+        laptops,
+        idle_clients,
+        idle: Duration::from_secs(if arguments.quick { 3 } else { 60 }),
+        seed: arguments.seed.unwrap_or(now.as_secs()),
+        only: &arguments.only,
+        directory,
+    };
+    let (document, result) = endure::run(&order, programs, &about);
+    save("load-", &document)?;
     result
 }
 

@@ -26,6 +26,7 @@ enum Verb {
     Bench(bench::Arguments),
     Service(bench::service::Arguments),
     Lane(bench::lane::Arguments),
+    Echo(bench::endure::echo::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::main(&host, &arguments),
         Verb::Service(arguments) => bench::service::main(&arguments),
         Verb::Lane(arguments) => bench::lane::main(&arguments),
+        Verb::Echo(arguments) => bench::endure::echo::main(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

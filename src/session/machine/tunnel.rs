@@ -10,14 +10,11 @@ use super::{Action, Event, Index, Lanes, Machine, Moment, Outcome, Phase};
 use crate::error::{Error, Exit};
 use crate::protocol::MAX_LANES;
 use crate::session::note::Note;
+use crate::session::pause;
 
-/// The first wait before connecting again: as good as at once, and yet no busy loop.
-const FIRST: Duration = Duration::from_millis(50);
-/// The longest wait before connecting again: what a developer who opens the lid still finds quick.
-const MOST: Duration = Duration::from_secs(5);
 /// The longest wait before adding a lane again while others carry the requests: nobody waits for it, and each attempt is a call of AWS.
 const MOST_BESIDE: Duration = Duration::from_secs(60);
-/// A connection that stood this long begins again with [`FIRST`].
+/// A connection that stood this long begins again with the first wait.
 const FORGIVEN: Duration = Duration::from_secs(5);
 /// How often a person is told that the connection is still gone.
 const REMIND: Duration = Duration::from_secs(10);
@@ -122,12 +119,11 @@ impl Tunnel {
         self.lanes.values().filter(|lane| lane.stays()).count()
     }
 
-    /// Puts off the next attempt. Half of the wait is chance, so that laptops that lost a bastion together do not come back together.
+    /// Puts off the next attempt.
     fn wait(&mut self, now: Moment, jitter: f64) {
-        let most = if self.carried() { MOST_BESIDE } else { MOST };
-        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(most);
+        let most = if self.carried() { MOST_BESIDE } else { pause::MOST };
+        self.not_before = Some(now + pause::after(self.failures, most, jitter));
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
     }
 
     /// So many large bodies: each has a lane, and one lane is free of them, so that small requests do not wait behind any.

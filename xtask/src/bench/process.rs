@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,36 @@ impl Running {
             pause(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn send(&self, what: Signal) {
+        signal(self.pid(), what);
+    }
+
+    /// Kills it, as a machine that loses its power does.
+    pub(crate) fn kill(mut self) {
+        signal(self.pid(), Signal::KILL);
+        self.child.wait().ok();
+    }
+
+    /// Waits for its end, so long.
+    pub(crate) fn wait_for_end(&mut self, limit: Duration) -> Result<ExitStatus, String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.ended() {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} did not end within {} s", self.name, limit.as_secs()));
+            }
+            pause(Duration::from_millis(5));
+        }
     }
 
     /// Sends SIGINT and waits for the end.
@@ -262,4 +292,21 @@ pub(crate) fn settled(roots: &[u32]) -> Memory {
         }
         before = now;
     }
+}
+
+/// What a process has open; `None` when it is gone.
+pub(crate) fn descriptors(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// How many threads a process has.
+pub(crate) fn threads(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/task")).ok()?.count())
+}
+
+/// What one process has for itself, in MiB: heap and stacks, and not the program, which is shared by all who run it.
+pub(crate) fn own_memory(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }

@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "bastiond/registry",
     "bastiond/route",
     "session/machine",
+    "session/pause",
     "provision/cost",
     "provision/desired",
     "provision/documents",
