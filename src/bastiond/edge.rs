@@ -2,9 +2,11 @@
 //! accept, read the head ([`intake`]), find the tag (`route`), hold or refuse, pick a lane and send it ([`through`]),
 //! stream both bodies, count.
 
+pub(crate) mod asked;
 pub(crate) mod body;
 mod cors;
 mod exchange;
+mod hold;
 pub(crate) mod http1;
 mod intake;
 pub(crate) mod own;
@@ -74,7 +76,7 @@ const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration
 struct Edge {
     daemon: Arc<Daemon>,
     origins: cors::Origins,
-    held: through::Held,
+    held: hold::Held,
     staging: Staging,
 }
 
@@ -82,7 +84,7 @@ struct Edge {
 pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     let edge = Arc::new(Edge {
         origins: cors::Origins::default(),
-        held: through::Held::default(),
+        held: hold::Held::default(),
         staging: Staging::new(),
         daemon: Arc::clone(&daemon),
     });
