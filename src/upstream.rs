@@ -221,10 +221,14 @@ fn is_surely_read<B: Body>(request: &Request<B>) -> bool {
         || (expected && request.headers().contains_key(header::CONTENT_LENGTH))
 }
 
-/// The same request once more, if it may be sent twice: an idempotent method (RFC 9110, section 9.2.2) and no body.
+/// Whether a request may be sent twice: an idempotent method (RFC 9110, section 9.2.2) and no body.
+pub(crate) fn is_replayable<B: Body>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && request.body().is_end_stream()
+}
+
+/// The same request once more, if it may be sent twice.
 pub(crate) fn spare<B: Body>(request: &Request<B>, empty: impl FnOnce() -> B) -> Option<Request<B>> {
-    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && request.body().is_end_stream();
-    repeatable.then(|| {
+    is_replayable(request).then(|| {
         let mut copy = Request::new(empty());
         *copy.method_mut() = request.method().clone();
         *copy.uri_mut() = request.uri().clone();

@@ -2,10 +2,12 @@
 //! accept, read the head ([`intake`]), find the tag (`route`), hold or refuse, pick a lane and send it ([`through`]),
 //! stream both bodies, count.
 
+pub(crate) mod asked;
 pub(crate) mod body;
 mod cors;
 mod door;
 mod exchange;
+mod hold;
 pub(crate) mod http1;
 mod intake;
 pub(crate) mod own;
@@ -81,7 +83,7 @@ struct Edge {
     daemon: Arc<Daemon>,
     door: Arc<Door>,
     origins: cors::Origins,
-    held: through::Held,
+    held: hold::Held,
     staging: Staging,
 }
 
@@ -91,7 +93,7 @@ pub(crate) async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     let edge = Arc::new(Edge {
         door: Arc::new(Door::new(&daemon, files)),
         origins: cors::Origins::default(),
-        held: through::Held::default(),
+        held: hold::Held::default(),
         staging: Staging::new(),
         daemon: Arc::clone(&daemon),
     });

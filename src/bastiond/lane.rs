@@ -164,9 +164,10 @@ impl Lane {
         )
     }
 
-    /// It did not take a request: it is chosen no more while there is another.
+    /// It broke, or did not take a request: it is chosen no more, and ended if it lives.
     pub(crate) fn failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
+        self.close("it takes no requests");
     }
 
     /// Whether it is one of those.

@@ -3,7 +3,7 @@
 //! It runs nothing, forwards to nothing and opens nothing on the bastion: a peer can open ephemwork's two subsystems, or claim
 //! tags by remote forwarding as a stock OpenSSH client does. Everything else is refused with a reason.
 
-mod forwards;
+pub(crate) mod forwards;
 mod handler;
 mod host_key;
 mod laptop;

@@ -7,6 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::edge::asked::Asked;
 use super::edge::body::{EdgeBody, Outgoing};
 use super::edge::{http1, own};
 use crate::config::{Scheme, StagingUrl};
@@ -49,7 +50,7 @@ impl Staging {
                 head.headers.insert(header::HOST, host);
             }
         };
-        match http1::answer(&pool, connect, request, None, amend).await {
+        match http1::answer(&pool, connect, &mut Asked::of(request, amend), None).await {
             Ok(mut response) => {
                 response
                     .headers_mut()

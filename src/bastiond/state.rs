@@ -74,7 +74,7 @@ pub(crate) enum Route {
     Unknown,
     /// The same, but its laptop may be on its way: as [`Route::Away`].
     Unclaimed { retry_after: Duration },
-    /// It is claimed, and its laptop is away. Hold the request, then answer 503 with this Retry-After.
+    /// It is claimed, and its laptop is away, or about to be. Hold the request, then answer 503 with this Retry-After.
     Away { retry_after: Duration },
     /// Its lane with the fewest bytes outstanding.
     Lane(Arc<Lane>, Arc<Counters>),
@@ -160,7 +160,11 @@ impl Daemon {
             return self.unclaimed();
         };
         match way.lanes.iter().min_by_key(|lane| lane.burden()) {
-            Some(lane) => Route::Lane(lane.clone(), way.counters.clone()),
+            Some(lane) if !lane.has_failed() => Route::Lane(lane.clone(), way.counters.clone()),
+            // Its end is on its way to the table.
+            Some(_) => Route::Away {
+                retry_after: RETRY_AFTER,
+            },
             None => {
                 let left = way.lease_until.unwrap_or(0).saturating_sub(self.now());
                 Route::Away {
@@ -175,7 +179,7 @@ impl Daemon {
     pub(crate) fn hold(&self, tag: &Tag) -> impl Future<Output = ()> + Send + use<> {
         let settled = self.settled();
         let change = match self.table().routes.get(tag) {
-            Some(way) if way.lanes.is_empty() => Some(Some(way.changed.next())),
+            Some(way) if way.lanes.iter().all(|lane| lane.has_failed()) => Some(Some(way.changed.next())),
             Some(_) => None,
             None => Some(None),
         };

@@ -16,6 +16,7 @@ mod bastion_live;
 mod bastion_others;
 mod bastion_refusals;
 mod bastion_unit;
+mod broken_lanes;
 mod bulk;
 mod channels;
 mod children;

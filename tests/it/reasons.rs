@@ -157,12 +157,14 @@ fn failures() {
 
     let mut waiting = ["text/plain", "application/json"].map(|accept| {
         let mut wire = Wire::to(bastion.http);
-        wire.send(request("alice:api", "/wait").replace('~', &format!("Accept: {accept}\r\n")));
+        // One that can be sent again would wait for the laptop.
+        let post = request("alice:api", "/wait").replacen("GET", "POST", 1);
+        wire.send(post.replace('~', &format!("Accept: {accept}\r\nContent-Length: 0\r\n")));
         ask.recv_timeout(LIMIT).unwrap();
         wire
     });
     up.process.kill();
-    let [text, json] = waiting.each_mut().map(|wire| wire.answer("GET"));
+    let [text, json] = waiting.each_mut().map(|wire| wire.answer("POST"));
     same(&text, &json, 502, "lane-lost");
     bastion.wait_state("alice:api", "leased");
     check(&bastion, &request("alice:api", "/"), 503, "reconnecting");
@@ -176,7 +178,7 @@ fn more_than_may_wait() {
     up.process.kill();
     bastion.wait_state("alice:api", "leased");
     let request = "GET / HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n~\r\n";
-    let _held: Vec<Wire> = (0..128)
+    let _held: Vec<Wire> = (0..512)
         .map(|_| {
             let mut wire = Wire::to(bastion.http);
             wire.send(request.replace('~', ""));
@@ -185,7 +187,7 @@ fn more_than_may_wait() {
         .collect();
     until("all of them to be held", || {
         let page = bastion.admin("GET", "/metrics").text();
-        page.lines().any(|line| line == "ephemwork_held_requests 128").then_some(())
+        page.lines().any(|line| line == "ephemwork_held_requests 512").then_some(())
     });
     check(&bastion, request, 503, "too-many-requests");
 }

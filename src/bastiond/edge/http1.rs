@@ -3,47 +3,33 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
+use http::{Method, Request, Response, StatusCode, Version};
 
+use super::asked::Asked;
 use super::body::{EdgeBody, Flight, Outgoing};
-use super::door::Counted;
 use super::websocket;
-use crate::bastiond::route;
 use crate::hop;
 use crate::rt;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 
-/// Sends the request on an idle connection of `pool` or a new one, and streams the answer. `amend` changes the rewritten head.
+/// Sends the request on an idle connection of `pool` or a new one, and streams the answer.
 pub(crate) async fn answer<C, E>(
     pool: &Arc<Pool<Outgoing>>,
     connect: impl Fn() -> C,
-    mut request: Request<Incoming>,
+    asked: &mut Asked,
     flight: Option<Flight>,
-    amend: impl FnOnce(&mut request::Parts),
 ) -> Result<Response<EdgeBody>, Unanswered<E>>
 where
     C: Future<Output = Result<Connection<Outgoing>, E>>,
 {
-    let extended = request
-        .extensions()
-        .get::<hyper::ext::Protocol>()
-        .map(|protocol| protocol.as_str().to_owned());
-    let is_extended = extended.is_some();
-    let client = hyper::upgrade::on(&mut request);
-    let (mut head, body) = request.into_parts();
-    let upgrade = extended.or_else(|| route::upgrade(&head).map(str::to_owned));
-    route::rewrite(&mut head);
-    amend(&mut head);
-    let counted = head.extensions.remove::<Counted>();
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    let Some(token) = upgrade else {
-        let request = Request::from_parts(head, Outgoing::Client(body));
+    let is_extended = asked.is_extended;
+    let Some(token) = asked.upgrade.clone() else {
+        let request = asked.request();
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
         return Ok(plain(response, flight));
     };
+    let mut head = asked.head();
     if is_extended {
         head.method = Method::GET;
         websocket::ask(&mut head.headers, &token);
@@ -63,10 +49,13 @@ where
         return Ok(plain(response, flight));
     }
     let origin = hyper::upgrade::on(&mut response);
+    let client = asked.client.take();
+    let counted = asked.counted.take();
     rt::spawn(async move {
         let _counted = counted;
         let both = async {
             let origin = origin.await.map_err(std::io::Error::other)?;
+            let client = client.ok_or_else(|| std::io::Error::other("it was upgraded before"))?;
             let client = client.await.map_err(std::io::Error::other)?;
             rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await
         };

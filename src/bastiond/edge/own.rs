@@ -84,6 +84,11 @@ impl Own {
         self.what.clone()
     }
 
+    /// Whether it says that nobody holds the tag.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     fn hint(mut self, hint: impl Into<String>) -> Own {
         self.hint = Some(hint.into());
         self

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Forwards {
     }
 
     /// A new connection to a service.
-    pub(crate) async fn connect(&self, service: &Service) -> Result<Connection<Outgoing>, String> {
+    pub(crate) async fn connect(&self, service: &Service) -> Result<Connection<Outgoing>, Unopened> {
         let forward = self
             .services
             .lock()
@@ -83,22 +84,51 @@ impl Forwards {
             .get(service)
             .cloned();
         let (Some(forward), Some(handle)) = (forward, &self.handle) else {
-            return Err("the client does not forward this service any more".to_owned());
+            return Err(Unopened::Refused(
+                "the client does not forward this service any more".to_owned(),
+            ));
         };
         let open = handle.channel_open_forwarded_tcpip(forward.address, forward.port, "127.0.0.1", 0);
         let channel = match rt::timeout(OPEN_LIMIT, open).await {
             Some(Ok(channel)) => channel,
-            Some(Err(why)) => return Err(format!("the client's port does not accept connections: {why}")),
-            None => return Err(format!("the client opened no connection within {} s", OPEN_LIMIT.as_secs())),
+            Some(Err(why @ (russh::Error::SendError | russh::Error::Disconnect))) => return Err(Unopened::Gone(why.to_string())),
+            Some(Err(why)) => {
+                let why = format!("the client's port does not accept connections: {why}");
+                return Err(Unopened::Refused(why));
+            }
+            None => {
+                let why = format!("the client opened no connection within {} s", OPEN_LIMIT.as_secs());
+                return Err(Unopened::Refused(why));
+            }
         };
         Connection::new(rt::io(ForwardIo::new(channel)))
             .await
-            .map_err(|why| why.to_string())
+            .map_err(|why| Unopened::Refused(why.to_string()))
     }
 }
 
+/// Why there is no channel to a service.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// The client opens none.
+    Refused(String),
+    /// The client is gone.
+    Gone(String),
+}
+
+/// Whether a connection to a service broke because its client is gone, and not because the service closed it.
+pub(crate) fn is_gone(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|why| why.kind() == GONE)
+}
+
+/// What reading a channel gives whose client is gone; nothing else here gives it.
+const GONE: io::ErrorKind = io::ErrorKind::NotConnected;
+
 /// A forwarded-tcpip channel as a byte stream.
 struct ForwardIo {
+    /// The connection ended before the channel did.
+    gone: Arc<AtomicBool>,
     received: Pin<Box<Receiver<Bytes>>>,
     current: Bytes,
     writer: Pin<Box<dyn AsyncWrite + Send>>,
@@ -113,8 +143,11 @@ impl ForwardIo {
         let (sender, received) = smol::channel::bounded(QUEUE);
         let writer = Box::pin(channel.make_writer());
         let closer = Arc::clone(&channel);
+        let gone = Arc::new(AtomicBool::new(false));
+        let goes = Arc::clone(&gone);
         let feeder = rt::spawn(async move {
             let mut sender = Some(sender);
+            let mut ended = false;
             while let Some(message) = reader.wait().await {
                 match message {
                     ChannelMsg::Data { data } => {
@@ -126,12 +159,20 @@ impl ForwardIo {
                             close(&closer).await;
                         }
                     }
-                    ChannelMsg::Eof => sender = None,
+                    ChannelMsg::Eof => {
+                        ended = true;
+                        sender = None;
+                    }
+                    ChannelMsg::Close => ended = true,
                     _ => {}
                 }
             }
+            // Before the queue ends, which its reader sees.
+            goes.store(!ended, Ordering::Release);
+            drop(sender);
         });
         ForwardIo {
+            gone,
             received: Box::pin(received),
             current: Bytes::new(),
             writer,
@@ -167,6 +208,9 @@ impl AsyncRead for ForwardIo {
         if self.current.is_empty() {
             match ready!(self.received.as_mut().poll_next(cx)) {
                 Some(data) => self.current = data,
+                None if self.gone.load(Ordering::Acquire) => {
+                    return Poll::Ready(Err(io::Error::new(GONE, "the connection to the laptop is gone")));
+                }
                 None => return Poll::Ready(Ok(())),
             }
         }

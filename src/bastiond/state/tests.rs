@@ -184,6 +184,33 @@ fn a_hold_ends_with_the_first_change() {
     });
 }
 
+/// Its connection is about to end, and whoever has a request for it waits for the next one.
+#[test]
+fn a_lane_that_failed_is_as_good_as_away() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let daemon = daemon(directory.path());
+        let one = lane(&daemon, "alice");
+        daemon.claim(&one.user, &wish("api", "desk"), &one).await.unwrap();
+        one.failed();
+        assert_eq!(way(&daemon, "alice:api"), "away");
+        let held = daemon.hold(&tag("alice:api"));
+        smol::pin!(held);
+        assert!(smol::future::poll_once(&mut held).await.is_none());
+        let two = lane(&daemon, "alice");
+        let again = Claim {
+            only: true,
+            ..wish("api", "desk")
+        };
+        daemon.claim(&two.user, &again, &two).await.unwrap_err();
+        daemon.lane_down(one.id).await;
+        held.await;
+        assert_eq!(way(&daemon, "alice:api"), "away");
+        daemon.claim(&two.user, &again, &two).await.unwrap();
+        assert_eq!(way(&daemon, "alice:api"), "lane");
+    });
+}
+
 #[test]
 fn a_claim_is_not_cut_in_the_middle() {
     let directory = tempfile::tempdir().unwrap();
