@@ -6,6 +6,8 @@
 //! The control API is JSON; the same API stands on the daemon's unix socket (HTTP/1.1), where no user is implied.
 //! Unknown fields are ignored, so that either side may be newer; [`VERSION`] changes only when that is not enough.
 
+pub mod audit;
+
 use serde::{Deserialize, Serialize};
 
 use crate::name::Tag;
@@ -21,6 +23,9 @@ pub const CONTROL_SUBSYSTEM: &str = "ephemwork-control";
 
 /// The SSH subsystem on which a laptop measures how fast its connection is; see `tunnel::measure`.
 pub const MEASURE_SUBSYSTEM: &str = "ephemwork-measure";
+
+/// On every call of the control API: how the laptop reached the bastion, `ssm`, `eice`, `tcp` or `unix`; for the audit.
+pub const TRANSPORT: &str = "ephemwork-transport";
 
 /// On the requests channel: an extended CONNECT (RFC 8441) carries the upgrade token in `:protocol`; the laptop answers 200
 /// with this header when its service answered `101 Switching Protocols`, and any other answer is the service's refusal.

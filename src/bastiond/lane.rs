@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use smol::channel::Sender;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
@@ -51,6 +51,8 @@ pub(crate) struct Lane {
     pub address: String,
     /// The peer's SSH identification string.
     pub client: String,
+    /// The laptop's word for how it came.
+    transport: OnceLock<String>,
     /// Connected since, seconds since the epoch.
     pub since: u64,
     /// Bytes that requests in flight are expected to move still.
@@ -140,6 +142,7 @@ impl Lane {
             kind,
             address: peer.address,
             client: peer.client,
+            transport: OnceLock::new(),
             since: peer.since,
             outstanding: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
@@ -172,6 +175,21 @@ impl Lane {
     /// Whether it is one of those.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The laptop says how it came; its first word counts.
+    pub(crate) fn came_by(&self, transport: &str) {
+        self.transport.set(transport.to_owned()).unwrap_or_default();
+    }
+
+    /// How it came: by the laptop's word, else as the daemon sees it.
+    pub(crate) fn transport(&self) -> &str {
+        match (self.transport.get(), self.kind) {
+            (_, LaneKind::OpenSsh) => "openssh",
+            (Some(said), _) => said,
+            (None, LaneKind::Laptop) if self.address.contains(':') => "tcp",
+            (None, LaneKind::Laptop) => "unix",
+        }
     }
 
     /// What goes through it, where that is counted.

@@ -4,6 +4,7 @@
 //! and `guard`, which do nothing but decide.
 
 mod admin;
+mod audit;
 pub(crate) mod authorize;
 mod changes;
 pub(crate) mod control;
@@ -159,13 +160,14 @@ async fn serve(host: &Host, flags: &Flags, settings: Settings) -> Result<Exit> {
         open.metrics
             .map(|listener| rt::spawn(admin::serve(Door::Metrics(listener), daemon.clone()))),
     );
-    for upkeep in [Upkeep::Leases, Upkeep::LastSeen, Upkeep::Rates] {
+    for upkeep in [Upkeep::Leases, Upkeep::LastSeen, Upkeep::Rates, Upkeep::Audit] {
         let daemon = daemon.clone();
         parts.push(rt::spawn(async move {
             match upkeep {
                 Upkeep::Leases => daemon.end_leases().await,
                 Upkeep::LastSeen => daemon.keep_last_seen().await,
                 Upkeep::Rates => daemon.keep_rates().await,
+                Upkeep::Audit => daemon.keep_audit().await,
             }
         }));
     }
@@ -189,13 +191,14 @@ enum Upkeep {
     Leases,
     LastSeen,
     Rates,
+    Audit,
 }
 
 /// Takes the directory, reads what is kept in it, and binds every socket.
 async fn open(settings: Settings) -> Result<Open> {
     let directory = Directory::take(&settings.state)?;
     let loaded = Authorized::of(&settings)?;
-    let opened = Store::open(&directory.file("sessions.redb"), now())?;
+    let opened = Store::open(&directory.file("sessions.redb"), settings.keep, now())?;
     for warning in loaded.warnings.iter().chain(&opened.warnings) {
         tracing::warn!("{warning}");
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::name::{Tag, User};
 use crate::protocol::MAX_LANES;
+use crate::protocol::audit::Used;
 
 /// The most sessions one user can hold. A developer with more services than this has a script that claims in a loop.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 64;
@@ -64,6 +65,8 @@ pub(crate) struct Record {
     pub held_since: u64,
     /// A lane was known to live.
     pub last_seen: u64,
+    /// What went through it since `held_since`, as far as it was told by [`Registry::used`].
+    pub used: Used,
 }
 
 /// A claimed tag.
@@ -104,6 +107,8 @@ pub(crate) struct Grant {
     pub replaced: Vec<LaneId>,
     /// The connections that lose the tag to this one; to be told.
     pub displaced: Vec<LaneId>,
+    /// With a takeover: the host that loses the tag, and what went through it there.
+    pub lost: Option<(String, Used)>,
 }
 
 /// Why a claim or a release is refused.
@@ -213,6 +218,7 @@ impl Registry {
         Ok(Grant {
             resumed: true,
             displaced: session.lanes.values().copied().collect(),
+            lost: Some((session.record.host.clone(), session.record.used)),
             ..grant(asked, fresh, session.record.created, now)
         })
     }
@@ -281,6 +287,16 @@ impl Registry {
         touched
     }
 
+    /// More went through a session.
+    pub(crate) fn used(&mut self, tag: &Tag, more: Used) {
+        if let Some(session) = self.sessions.get_mut(tag) {
+            let used = &mut session.record.used;
+            used.requests = used.requests.saturating_add(more.requests);
+            used.bytes_in = used.bytes_in.saturating_add(more.bytes_in);
+            used.bytes_out = used.bytes_out.saturating_add(more.bytes_out);
+        }
+    }
+
     /// Live sessions are seen now; gives their records as they are to be stored.
     pub(crate) fn seen(&mut self, now: u64) -> Vec<Record> {
         let live = self.sessions.values_mut().filter(|session| !session.lanes.is_empty());
@@ -334,6 +350,7 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
             created,
             held_since: now,
             last_seen: now,
+            used: Used::default(),
         },
         lane: asked.lane,
         lane_number: asked.lane_number,
@@ -341,6 +358,7 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
         unchanged: false,
         replaced: Vec::new(),
         displaced: Vec::new(),
+        lost: None,
     }
 }
 
@@ -357,6 +375,7 @@ fn returned(session: &Session, asked: &Asked, now: u64) -> Grant {
             token: held.token.clone(),
             created: held.created,
             held_since: held.held_since,
+            used: held.used,
             ..grant(asked, held.token.clone(), held.created, now).record
         },
         ..grant(asked, held.token.clone(), held.created, now)

@@ -3,6 +3,7 @@
 //! Both are texts under the same names, so a rule stands once; all mistakes of both are reported together.
 
 mod access;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use argh::FromArgs;
 
 pub(crate) use access::Access;
 
+use crate::bastiond::store::Keep;
 use crate::config;
 pub(crate) use crate::config::StagingUrl;
 use crate::log::Format;
@@ -30,7 +32,7 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 25] = [
     "http",
     "ssh",
     "state",
@@ -53,6 +55,8 @@ const KEYS: [&str; 23] = [
     "metrics",
     "rekey_bytes",
     "drain",
+    "audit_days",
+    "audit_bytes",
     "log_format",
 ];
 
@@ -135,6 +139,12 @@ pub(crate) struct Flags {
     /// how long requests in flight may take after SIGTERM (default 20)
     #[argh(option, arg_name = "seconds")]
     drain: Option<String>,
+    /// how long the audit keeps what happened (default 90)
+    #[argh(option, arg_name = "days")]
+    audit_days: Option<String>,
+    /// how much of it (default 16777216)
+    #[argh(option, arg_name = "n")]
+    audit_bytes: Option<String>,
     /// text, journal or json (default text)
     #[argh(option, arg_name = "format")]
     log_format: Option<String>,
@@ -166,6 +176,8 @@ impl Flags {
             ("metrics", flags.metrics),
             ("rekey_bytes", flags.rekey_bytes),
             ("drain", flags.drain),
+            ("audit_days", flags.audit_days),
+            ("audit_bytes", flags.audit_bytes),
             ("log_format", flags.log_format),
         ];
         for (key, value) in single {
@@ -202,6 +214,7 @@ pub(crate) struct Settings {
     pub log_format: Format,
     pub staging_url: Option<StagingUrl>,
     pub access: Access,
+    pub keep: Keep,
     pub tunables: Tunables,
 }
 
@@ -337,6 +350,7 @@ impl Texts {
                 .push("staging_url is for local mode; give --local too, or leave it out".to_owned());
         }
         let access = self.access();
+        let keep = self.keep();
         let control_socket = self.path("control_socket");
         let exit_when_idle = self.seconds("exit_when_idle", 1);
         let settle = self.seconds("settle", 0).unwrap_or_default();
@@ -356,6 +370,7 @@ impl Texts {
                 log_format,
                 staging_url,
                 access,
+                keep,
                 tunables,
             }),
             _ => Err(self.mistakes),

@@ -16,8 +16,9 @@ use super::measure::{self, Measured};
 use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
+use crate::protocol::audit::AuditPage;
 use crate::protocol::{
-    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
+    self, CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
     Released, Sessions, UsersView,
 };
 use crate::rt;
@@ -47,6 +48,8 @@ const CONTROL_IDLE: Duration = Duration::from_millis(500);
 /// One live connection to a bastion.
 pub struct Link {
     handle: ssh::Handle,
+    /// How the stream came, in a word.
+    transport: &'static str,
     control: Arc<Mutex<Option<Control>>>,
     events: Receiver<Event>,
     ended: Ended,
@@ -145,6 +148,14 @@ impl Link {
         self.call(Method::POST, "/v1/users/release", Some(release)).await
     }
 
+    /// One page of the bastion's audit, for its admins; `path` is `/v1/audit` with its query.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub(crate) async fn audit(&self, path: &str) -> Result<AuditPage> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
     /// How fast the connection is; takes some seconds, bounded.
     ///
     /// # Errors
@@ -229,6 +240,7 @@ impl Link {
             .method(method)
             .uri(format!("http://bastion{path}"))
             .header("content-type", "application/json")
+            .header(protocol::TRANSPORT, self.transport)
             .body(Full::new(Bytes::from(body)))
             .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
         let exchange = async {
@@ -271,10 +283,12 @@ async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests)> 
 }
 
 async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
+    let transport = stream.word();
     let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
     let link = Link {
         handle: connected.handle,
+        transport,
         control: Arc::default(),
         events,
         ended: connected.ended,

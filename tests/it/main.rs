@@ -4,6 +4,7 @@
     reason = "a test may panic, and waits for the world outside"
 )]
 
+mod audit;
 mod aws_client;
 mod aws_gateway;
 mod aws_operations;

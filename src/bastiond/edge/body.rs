@@ -52,7 +52,8 @@ fn broken(why: &(dyn std::error::Error + 'static)) -> (Cut, String) {
 /// A request's body on its way out of the edge over HTTP/1.1.
 pub(crate) enum Outgoing {
     Empty,
-    Client(Incoming),
+    /// A client's, counted where it goes to a session.
+    Client(Incoming, Option<Upload>),
 }
 
 /// The body of an answer of the edge.
@@ -290,23 +291,29 @@ impl Body for Outgoing {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Outgoing::Empty => Poll::Ready(None),
-            Outgoing::Client(body) => Pin::new(body).poll_frame(cx),
+        let Outgoing::Client(body, counted) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        if let (Some(upload), Poll::Ready(Some(Ok(frame)))) = (counted, &polled)
+            && let Some(data) = frame.data_ref()
+        {
+            upload.moved(data.len() as u64);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Outgoing::Empty => true,
-            Outgoing::Client(body) => body.is_end_stream(),
+            Outgoing::Client(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Outgoing::Empty => SizeHint::with_exact(0),
-            Outgoing::Client(body) => body.size_hint(),
+            Outgoing::Client(body, _) => body.size_hint(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
@@ -37,7 +38,8 @@ where
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let Some(token) = upgrade else {
-        let request = Request::from_parts(head, Outgoing::Client(body));
+        let upload = flight.as_ref().map(|flight| flight.uploads(body.size_hint().exact()));
+        let request = Request::from_parts(head, Outgoing::Client(body, upload));
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
         return Ok(plain(response, flight));

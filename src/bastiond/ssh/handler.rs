@@ -214,7 +214,7 @@ impl server::Handler for Handler {
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
         match self.login.admit(&self.daemon, user, key.public_key).await {
             Ok((user, admitted)) => {
-                self.who = Some(Login::enter(&self.daemon, user, admitted).await);
+                self.who = Some(Login::enter(&self.daemon, user, admitted, &self.address).await);
                 Ok(Auth::Accept)
             }
             Err(why) => Ok(self.reject(user, why)),

@@ -19,10 +19,11 @@ fn daemon(directory: &Path) -> Arc<Daemon> {
     for (key, value) in [("http", "127.0.0.1:0"), ("ssh", "127.0.0.1:0"), ("state", "/nowhere")] {
         texts.flag(key, [value.to_owned()], directory);
     }
-    let opened = Store::open(&directory.join("sessions.redb"), NOW).unwrap_or_else(|why| panic!("{why}"));
+    let settings = texts.settings().unwrap();
+    let opened = Store::open(&directory.join("sessions.redb"), settings.keep, NOW).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(opened.warnings, Vec::<String>::new());
     Daemon::new(Beginning {
-        settings: texts.settings().unwrap(),
+        settings,
         addresses: Addresses::default(),
         store: opened.store,
         records: opened.records,

@@ -5,19 +5,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Daemon, StagingUrl, lock};
+use crate::bastiond::audit::Actor;
 use crate::bastiond::authorize::Authorized;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::settings::Tunables;
 use crate::bastiond::store::Change;
 use crate::name::Tag;
 use crate::protocol::Event;
+use crate::protocol::audit::Happened;
 use crate::rt;
 use crate::tunnel::traffic::SAMPLE_EVERY;
 
 /// The pause before ended leases are tried again when the store could not be written.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How often the time at which live sessions were last seen is stored. It is shown to people, who count in minutes.
+/// How often the time at which live sessions were last seen is stored, and what went through them. It is shown to people, who count in
+/// minutes.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(300);
 
 impl Daemon {
@@ -45,7 +48,11 @@ impl Daemon {
     async fn forget_expired(&self) -> bool {
         let _turn = self.turn.lock().await;
         let expired: Vec<Tag> = self.table().registry.expired(self.now());
-        let changes = expired.iter().map(|tag| Change::Forget(tag.clone())).collect();
+        let changes = expired.iter().flat_map(|tag| {
+            let entry = self.end_of(Happened::LeaseOver, tag, Actor::default());
+            [Change::Forget(tag.clone()), Change::Note(entry)]
+        });
+        let changes = changes.collect();
         if self.commit(changes).await.is_err() {
             return false;
         }
@@ -65,7 +72,11 @@ impl Daemon {
         loop {
             rt::sleep(LAST_SEEN_EVERY).await;
             let _turn = self.turn.lock().await;
-            let seen = self.table().registry.seen(self.now());
+            let seen = {
+                let mut table = self.table();
+                table.account_all();
+                table.registry.seen(self.now())
+            };
             if !seen.is_empty() && self.commit(seen.into_iter().map(Change::Put).collect()).await.is_err() {
                 tracing::warn!("when sessions were last seen is not stored");
             }
@@ -134,6 +145,9 @@ impl Daemon {
     /// Writes the last of the store and closes it.
     pub(crate) async fn close_store(&self) {
         let _turn = self.turn.lock().await;
+        if self.commit(self.last_changes()).await.is_err() {
+            tracing::warn!("what went through the sessions last is not stored");
+        }
         self.store.close().await;
     }
 

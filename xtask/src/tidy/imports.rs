@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "name.rs",
     "protocol.rs",
+    "protocol/",
     "error.rs",
     "config.rs",
     "config/",
@@ -68,6 +69,7 @@ const PURE: &[&str] = &[
     "aws/ssm",
     "aws/sts",
     "aws/xml",
+    "bastiond/audit",
     "bastiond/authorize/blocks",
     "bastiond/principal",
     "bastiond/registry",
