@@ -4,6 +4,8 @@
 //! again.
 
 mod audit;
+#[cfg(test)]
+mod crash;
 mod rows;
 
 use std::fs::{File, OpenOptions};
