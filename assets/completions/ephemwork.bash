@@ -66,7 +66,8 @@ _ephemwork() {
                 *)
                     choices='--http --ssh --state --authorize --authorized-keys --authorized-keys-command --user-from-arn'
                     choices+=' --admin --imds --roots --control-socket --lease --hold --settle --slow-body --drain --exit-when-idle'
-                    choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --audit-days --audit-bytes --log-format --config --help --version'
+                    choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --user-sessions --session-lanes'
+                    choices+=' --user-rate --session-lifetime --audit-days --audit-bytes --log-format --config --help --version'
                     ;;
             esac
             ;;

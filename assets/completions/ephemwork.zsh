@@ -96,6 +96,8 @@ _ephemwork() {
                         '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \
                         '--local[serve one machine]' '--staging-url[where untagged requests go]:url:' \
                         '--metrics[where the Prometheus page is]:address:' '--rekey-bytes[bytes between key exchanges]:bytes:' \
+                        '--user-sessions[sessions of one user]:number:' '--session-lanes[connections of one session]:number:' \
+                        '--user-rate[bytes a second of one user]:bytes:' '--session-lifetime[how old a session may become]:seconds:' \
                         '--audit-days[how long the audit is kept]:days:' '--audit-bytes[how much of it]:bytes:' \
                         '--log-format[how a log line looks]:format:(text journal json)' \
                         '--config[read settings from a file]:file:_files' '--help[show the help]' '--version[show the version]'

@@ -23,7 +23,7 @@ use crate::bastiond::settings::StagingUrl;
 use crate::bastiond::state::Daemon;
 use crate::bastiond::store::Query;
 use crate::name::{Service, Tag, User};
-use crate::protocol::{self, Claim, Left, Release, ReleaseUser};
+use crate::protocol::{self, Claim, Left, Release, ReleaseUser, Speaks};
 use crate::rt;
 
 /// The longest body of a call, in bytes: a claim with the longest names is under 2 KiB.
@@ -80,11 +80,41 @@ where
         lane.came_by(transport);
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let result = match call {
-        Ok(call) => carry_out(&daemon, caller, call, &query, request.into_body()).await,
-        Err(refused) => Err(refused),
+    let result = match (call, spoken(&request)) {
+        (Ok(call), Ok(())) => carry_out(&daemon, caller, call, &query, request.into_body()).await,
+        (_, Err(refused)) => Err(match &caller {
+            Caller::Lane(lane) => daemon.refused(lane.user.as_str(), None, lane.actor(None), refused).await,
+            Caller::Admin => refused,
+        }),
+        (Err(refused), Ok(())) => Err(refused),
     };
-    result.unwrap_or_else(refusal)
+    let mut answer = result.unwrap_or_else(refusal);
+    put(
+        &mut answer,
+        header::HeaderName::from_static(protocol::PROTOCOL),
+        &Speaks::own().to_string(),
+    );
+    answer
+}
+
+/// Whether the caller speaks what this daemon does. One that does not say so says it in its claim.
+fn spoken<B>(request: &Request<B>) -> Result<(), Refused> {
+    let said = request
+        .headers()
+        .get(protocol::PROTOCOL)
+        .and_then(|value| value.to_str().ok());
+    match said.and_then(Speaks::parse) {
+        Some(said) => speaks(said.protocol),
+        None => Ok(()),
+    }
+}
+
+fn speaks(theirs: u32) -> Result<(), Refused> {
+    if (protocol::OLDEST..=protocol::VERSION).contains(&theirs) {
+        Ok(())
+    } else {
+        Err(Refused::protocol(theirs))
+    }
 }
 
 fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refused> {
@@ -148,7 +178,13 @@ where
         (Call::Sessions { all: false }, Caller::Lane(lane)) => Ok(json(StatusCode::OK, &daemon.sessions(Some(&lane.user)))),
         (Call::Sessions { .. }, _) => Ok(json(StatusCode::OK, &daemon.sessions(None))),
         (Call::Claim, Caller::Lane(lane)) => {
-            let claim: Claim = read(body).await?;
+            let claim: serde_json::Value = read(body).await?;
+            // Another version's claim may have another shape; its number is where it always was.
+            let theirs = claim.get("protocol").and_then(|number| u32::try_from(number.as_u64()?).ok());
+            if let Err(refused) = theirs.map_or(Ok(()), speaks) {
+                return Err(daemon.refused(lane.user.as_str(), None, lane.actor(None), refused).await);
+            }
+            let claim: Claim = serde_json::from_value(claim).map_err(unread)?;
             let claimed = daemon.claim(&lane.user, &claim, &lane).await?;
             Ok(json(StatusCode::OK, &claimed))
         }
@@ -238,8 +274,11 @@ where
         Some(_) => Refused::new(413, format!("the body is longer than {MAX_BODY} bytes")),
         None => Refused::new(400, "the body broke off").because(why),
     })?;
-    serde_json::from_slice(&bytes.to_bytes())
-        .map_err(|why| Refused::new(400, "the body is not the JSON of this call").because(why))
+    serde_json::from_slice(&bytes.to_bytes()).map_err(unread)
+}
+
+fn unread(why: serde_json::Error) -> Refused {
+    Refused::new(400, "the body is not the JSON of this call").because(why)
 }
 
 /// The metrics page as an answer.

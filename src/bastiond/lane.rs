@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use smol::channel::Sender;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
+use crate::bastiond::pace::Bucket;
 use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::LaneId;
 use crate::bastiond::ssh::{Forwards, Requests};
@@ -61,6 +62,8 @@ pub(crate) struct Lane {
     pub streams: AtomicUsize,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+    /// How fast its user may be, over all connections.
+    pub pace: Arc<Bucket>,
     pub carrier: Carrier,
     permits: Arc<Semaphore>,
     /// It took no request although it seemed to live.
@@ -126,6 +129,7 @@ pub(crate) struct Peer {
     pub address: String,
     pub client: String,
     pub since: u64,
+    pub pace: Arc<Bucket>,
 }
 
 impl Lane {
@@ -148,6 +152,7 @@ impl Lane {
             streams: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            pace: peer.pace,
             carrier,
             permits: Arc::new(Semaphore::new(permits)),
             failed: AtomicBool::new(false),

@@ -15,6 +15,7 @@ mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 mod notify;
+pub(crate) mod pace;
 pub(crate) mod principal;
 mod refused;
 pub(crate) mod registry;
@@ -328,7 +329,7 @@ fn reload(host: &Host, flags: &Flags, daemon: &Daemon) {
             };
             if fixed != daemon.settings {
                 tracing::warn!(
-                    "only lease, hold, drain, cors_origin and the keys change without a restart; the rest stays as it was"
+                    "only lease, hold, drain, cors_origin, the quotas and the keys change without a restart; the rest stays as it was"
                 );
             }
             tracing::info!(keys = loaded.authorized.len(), "keys and settings were read again");

@@ -13,6 +13,7 @@ use std::time::Duration;
 use argh::FromArgs;
 
 pub(crate) use access::Access;
+pub(crate) use limits::Quotas;
 
 use crate::bastiond::store::Keep;
 use crate::config;
@@ -32,7 +33,7 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 29] = [
     "http",
     "ssh",
     "state",
@@ -55,6 +56,10 @@ const KEYS: [&str; 25] = [
     "metrics",
     "rekey_bytes",
     "drain",
+    "user_sessions",
+    "session_lanes",
+    "user_rate",
+    "session_lifetime",
     "audit_days",
     "audit_bytes",
     "log_format",
@@ -139,6 +144,18 @@ pub(crate) struct Flags {
     /// how long requests in flight may take after SIGTERM (default 20)
     #[argh(option, arg_name = "seconds")]
     drain: Option<String>,
+    /// how many sessions one user may hold (default 64)
+    #[argh(option, arg_name = "n")]
+    user_sessions: Option<String>,
+    /// how many connections one session may have, up to 8 (default 8)
+    #[argh(option, arg_name = "n")]
+    session_lanes: Option<String>,
+    /// bytes a second of one user's requests and answers together (default 0: no limit)
+    #[argh(option, arg_name = "n")]
+    user_rate: Option<String>,
+    /// how old a session may become; then it ends, and may be claimed anew (default 0: no limit)
+    #[argh(option, arg_name = "seconds")]
+    session_lifetime: Option<String>,
     /// how long the audit keeps what happened (default 90)
     #[argh(option, arg_name = "days")]
     audit_days: Option<String>,
@@ -176,6 +193,10 @@ impl Flags {
             ("metrics", flags.metrics),
             ("rekey_bytes", flags.rekey_bytes),
             ("drain", flags.drain),
+            ("user_sessions", flags.user_sessions),
+            ("session_lanes", flags.session_lanes),
+            ("user_rate", flags.user_rate),
+            ("session_lifetime", flags.session_lifetime),
             ("audit_days", flags.audit_days),
             ("audit_bytes", flags.audit_bytes),
             ("log_format", flags.log_format),
@@ -225,6 +246,7 @@ pub(crate) struct Tunables {
     /// How long the edge holds a request of a session without lane.
     pub hold: Duration,
     pub drain: Duration,
+    pub quotas: Quotas,
     /// Origins whose preflights the edge answers by itself.
     pub cors_origins: Vec<String>,
     /// Who may log in. Without the setting: `authorized_keys` of the state directory, which may be absent.
@@ -319,6 +341,7 @@ impl Texts {
             lease: self.seconds("lease", 1).unwrap_or(Duration::from_secs(LEASE)),
             hold: self.seconds("hold", 0).unwrap_or(Duration::from_secs(HOLD)),
             drain: self.seconds("drain", 0).unwrap_or(Duration::from_secs(DRAIN)),
+            quotas: self.quotas(),
             cors_origins: self.all("cors_origin", origin),
             authorized_keys_given: authorized_keys.is_some(),
             authorized_keys: authorized_keys.unwrap_or_else(|| state_directory.join("authorized_keys")),

@@ -21,6 +21,7 @@ use crate::bastiond::authorize::{Authorized, Sources};
 use crate::bastiond::changes::Changes;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::metrics::{Counters, Metrics};
+use crate::bastiond::pace::Paces;
 pub(crate) use crate::bastiond::refused::Refused;
 use crate::bastiond::registry::{LaneId, Record, Registry};
 use crate::bastiond::settings::{Settings, StagingUrl, Tunables};
@@ -60,6 +61,8 @@ pub(crate) struct Daemon {
     sources: Sources,
     users: Mutex<Users>,
     refusals: Mutex<Refusals>,
+    /// How fast each user may be.
+    pub paces: Paces,
     tunables: Mutex<Arc<Tunables>>,
     staging_url: Mutex<Option<StagingUrl>>,
 }
@@ -119,6 +122,7 @@ impl Daemon {
         let metrics = Metrics::default();
         let settling = Settling::begin(Instant::now(), beginning.settings.settle, beginning.records.len());
         let lease = beginning.settings.tunables.lease;
+        let rate = beginning.settings.tunables.quotas.rate;
         let mut table = Table {
             registry: Registry::restored(beginning.records, now.saturating_add(lease.as_secs())),
             ..Table::default()
@@ -133,6 +137,7 @@ impl Daemon {
             sources: Sources::new(&beginning.settings.access),
             users: Mutex::new(Users::restored(beginning.owners)),
             refusals: Mutex::default(),
+            paces: Paces::new(rate),
             settings: beginning.settings,
             metrics,
             addresses: beginning.addresses,

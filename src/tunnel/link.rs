@@ -13,13 +13,14 @@ use smol::channel::{Receiver, Sender};
 use smol::lock::Mutex;
 
 use super::measure::{self, Measured};
+use super::skew;
 use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::audit::AuditPage;
 use crate::protocol::{
     self, CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
-    Released, Sessions, UsersView,
+    Released, Sessions, Speaks, UsersView,
 };
 use crate::rt;
 
@@ -241,6 +242,7 @@ impl Link {
             .uri(format!("http://bastion{path}"))
             .header("content-type", "application/json")
             .header(protocol::TRANSPORT, self.transport)
+            .header(protocol::PROTOCOL, Speaks::own().to_string())
             .body(Full::new(Bytes::from(body)))
             .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
         let exchange = async {
@@ -251,7 +253,8 @@ impl Link {
                 .collect()
                 .await
                 .map_err(|why| why.to_string())?;
-            Ok::<_, String>((head.status, body.to_bytes()))
+            let said = head.headers.get(protocol::PROTOCOL).and_then(|value| value.to_str().ok());
+            Ok::<_, String>((head.status, said.and_then(Speaks::parse), body.to_bytes()))
         };
         let answered = smol::future::or(async { Some(rt::timeout(CALL_LIMIT, exchange).await) }, async {
             self.ended.wait().await;
@@ -261,19 +264,18 @@ impl Link {
         if let Some(control) = &mut *self.control.lock().await {
             control.used = Instant::now();
         }
-        let (status, body) = match answered {
+        let (status, theirs, body) = match answered {
             Some(Some(result)) => result.map_err(broken)?,
             Some(None) => return Err(broken(format!("nothing within {} s", CALL_LIMIT.as_secs()))),
             None => return Err(broken(self.ended.wait().await)),
         };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|why| {
-                Error::new(Exit::Unreachable, format!("the bastion's answer to {path} is not understood"))
-                    .because(why)
-                    .hint("bring laptop and bastion to the same version")
-            });
+            return serde_json::from_slice(&body).map_err(|why| skew::not_understood(path, &why, theirs.as_ref()));
         }
-        Err(refused(status, &body))
+        if status == StatusCode::NOT_FOUND {
+            return Err(skew::unknown_call(path, theirs.as_ref()));
+        }
+        Err(skew::hinted(refused(status, &body), theirs.as_ref()))
     }
 }
 

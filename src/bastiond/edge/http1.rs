@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use super::body::{EdgeBody, Flight, Outgoing};
 use super::websocket;
+use crate::bastiond::pace::{Paced, PacedIo};
 use crate::bastiond::route;
 use crate::hop;
 use crate::rt;
@@ -38,8 +39,14 @@ where
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let Some(token) = upgrade else {
-        let upload = flight.as_ref().map(|flight| flight.uploads(body.size_hint().exact()));
-        let request = Request::from_parts(head, Outgoing::Client(body, upload));
+        let body = match &flight {
+            Some(flight) => {
+                let upload = flight.uploads(body.size_hint().exact());
+                Outgoing::Counted(Paced::new(body, &flight.lane.pace), upload)
+            }
+            None => Outgoing::Client(body),
+        };
+        let request = Request::from_parts(head, body);
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
         return Ok(plain(response, flight));
@@ -63,11 +70,15 @@ where
         return Ok(plain(response, flight));
     }
     let origin = hyper::upgrade::on(&mut response);
+    let pace = flight.as_ref().map(|flight| Arc::clone(&flight.lane.pace));
     rt::spawn(async move {
         let both = async {
             let origin = origin.await.map_err(std::io::Error::other)?;
             let client = client.await.map_err(std::io::Error::other)?;
-            rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await
+            match pace {
+                Some(pace) => rt::copy_bidirectional(&mut rt::io(origin), &mut PacedIo::new(rt::io(client), &pace)).await,
+                None => rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await,
+            }
         };
         // The connection's driver ends when it hands the stream over.
         let (moved, ()) = smol::future::zip(both, connection.finish()).await;

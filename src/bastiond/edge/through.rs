@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::{Answered, Edge, websocket};
 use crate::bastiond::lane::{Carrier, Lane};
 use crate::bastiond::metrics::Counters;
+use crate::bastiond::pace::{Paced, PacedIo};
 use crate::bastiond::route;
 use crate::bastiond::ssh::{Forwards, Requests};
 use crate::bastiond::state::{Daemon, Route};
@@ -240,6 +241,7 @@ async fn tunnel(
     if upgrade.is_none() && !end {
         let gate = gate()?;
         let mut counted = flight.uploads(body.size_hint().exact());
+        let body = Paced::new(body, &flight.lane.pace);
         upload = Some(rt::spawn(async move {
             let counted = |count| counted.moved(count);
             // Why it ended is told by the answer, or by its absence.
@@ -279,7 +281,15 @@ async fn tunnel(
             Direction::In => flight.downloaded(count),
             Direction::Out => Flight::uploaded(&flight.daemon, &flight.lane, &flight.counters, count),
         };
-        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, &gate, moved).await {
+        if let Err(why) = stream::relay(
+            PacedIo::new(rt::io(client), &flight.lane.pace),
+            from_laptop,
+            &mut to_laptop,
+            &gate,
+            moved,
+        )
+        .await
+        {
             tracing::debug!("an upgraded connection ended: {why}");
         }
     })

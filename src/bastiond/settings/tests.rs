@@ -106,6 +106,38 @@ fn a_flag_wins_and_paths_are_relative_to_where_they_are_written() {
 }
 
 #[test]
+fn quotas() {
+    let with = |more: &'static str| settings(&WHOLE.iter().copied().chain([more]).collect::<Vec<_>>(), "");
+    for (text, part) in [
+        ("user_sessions=0", "number of sessions from 1 to 10000"),
+        ("session_lanes=9", "number of connections from 1 to 8"),
+        (
+            "user_rate=1000",
+            "neither 0 (no limit) nor a number of bytes a second from 65536 up",
+        ),
+        ("session_lifetime=never", "neither 0 (no limit) nor a number of seconds"),
+        ("audit_days=0", "number of days from 1 to 3650"),
+        ("audit_bytes=1", "number of bytes from 65536"),
+    ] {
+        let found = with(text).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
+    }
+    assert_eq!(settings(WHOLE, "").unwrap().tunables.quotas, Quotas::default());
+    let found = settings(
+        WHOLE,
+        "user_sessions = 3\nuser_rate = 65536\nsession_lifetime = 60\nsession_lanes = 2\naudit_days = 1",
+    )
+    .unwrap();
+    let quotas = Quotas {
+        sessions: 3,
+        lanes: 2,
+        rate: 65536,
+        lifetime: Some(Duration::from_secs(60)),
+    };
+    assert_eq!((found.tunables.quotas, found.keep.age), (quotas, 86_400));
+}
+
+#[test]
 fn who_may_log_in() {
     let with = |more: &[&'static str]| WHOLE.iter().chain(more).copied().collect::<Vec<_>>();
     let wrong = |more: &[&'static str], part: &str| {

@@ -77,6 +77,7 @@ impl Handler {
             address: self.address.clone(),
             client: String::from_utf8_lossy(session.remote_sshid()).trim().to_owned(),
             since: self.daemon.now(),
+            pace: self.daemon.paces.of(user),
         };
         let carrier = match kind {
             LaneKind::Laptop => Carrier::Laptop(Requests::default()),

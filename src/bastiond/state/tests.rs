@@ -42,6 +42,7 @@ fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
         address: "192.0.2.1:5".to_owned(),
         client: "test".to_owned(),
         since: NOW,
+        pace: daemon.paces.of(&User::parse(user).unwrap()),
     };
     // Nobody ends the connection when the lane asks for it: there is none.
     let (end, _) = smol::channel::bounded(1);

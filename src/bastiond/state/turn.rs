@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Daemon, Refused, Table, audit, lock};
 use crate::bastiond::audit::Actor;
 use crate::bastiond::lane::{Lane, LaneKind};
-use crate::bastiond::registry::{Asked, Denied, Grant, LaneId, Releaser, Token};
+use crate::bastiond::registry::{Asked, Denied, Grant, LaneId, MAX_SESSIONS, Releaser, Token};
 use crate::bastiond::store::Change;
 use crate::name::{Service, Tag, User};
 use crate::protocol::audit::{Entry, Happened};
@@ -33,7 +33,7 @@ impl Daemon {
     }
 
     async fn claim_unless_refused(self: &Arc<Daemon>, user: &User, claim: &Claim, lane: &Arc<Lane>) -> Result<Claimed, Refused> {
-        if claim.protocol != protocol::VERSION {
+        if !(protocol::OLDEST..=protocol::VERSION).contains(&claim.protocol) {
             return Err(Refused::protocol(claim.protocol));
         }
         let service = Service::parse(&claim.service)
@@ -47,6 +47,7 @@ impl Daemon {
             version: claim.version.clone(),
             token: claim.token.clone(),
             takeover: claim.takeover,
+            quotas: self.tunables().quotas,
         };
         let daemon = self.clone();
         uncut(async move { daemon.claim_in_turn(&asked).await }).await
@@ -154,7 +155,7 @@ impl Daemon {
         if held {
             let entry = self.end_of(Happened::Released, tag, actor);
             self.commit(vec![Change::Forget(tag.clone()), Change::Note(entry)]).await?;
-            self.forget(tag, by);
+            self.forget(tag, by, None);
         }
         Ok(Released { released: held })
     }
@@ -172,7 +173,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn forget(&self, tag: &Tag, by: Releaser) {
+    /// `why` is a sentence for a laptop that did not ask for it.
+    pub(super) fn forget(&self, tag: &Tag, by: Releaser, why: Option<&str>) {
         let mut table = self.table();
         let Some(session) = table.registry.forget(tag) else { return };
         table.refresh(tag, &self.metrics);
@@ -180,12 +182,16 @@ impl Daemon {
         let others: Vec<Arc<Lane>> = others.filter_map(|id| table.lanes.get(id).cloned()).collect();
         let idle: Vec<bool> = others.iter().map(|lane| !table.registry.carries(lane.id)).collect();
         drop(table);
-        tracing::info!(%tag, by_admin = by == Releaser::Admin, "released");
+        tracing::info!(%tag, by_admin = by == Releaser::Admin, why, "released");
         lock(&self.changed).tell();
         for (lane, idle) in others.iter().zip(idle) {
-            lane.notify(Event::Released { tag: tag.clone() });
+            lane.notify(Event::Released {
+                tag: tag.clone(),
+                why: why.map(str::to_owned),
+            });
             if idle && lane.kind == LaneKind::OpenSsh {
-                lane.close(&format!("{tag} was released"));
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                lane.close(&format!("{tag} was released{why}"));
             }
         }
     }
@@ -214,9 +220,17 @@ impl Table {
                 .holder(host, since, None),
             Denied::LaneNumber(number) => Refused::new(400, format!("lane {number} is beyond the most that a session may have")),
             Denied::TooLong(what) => Refused::new(400, format!("the {what} of this claim is too long")),
-            Denied::TooMany(limit) => {
-                Refused::new(429, format!("{limit} sessions are held already")).hint("release one that is not needed")
-            }
+            Denied::TooMany(limit) => Refused::new(429, format!("{} holds {limit} sessions already", tag.user))
+                .because("this bastion lets one user have no more (user_sessions)")
+                .hint("give one back: ephemwork down SERVICE; or ask the bastion's admin for more (--user-sessions)"),
+            Denied::Full => Refused::new(429, format!("{MAX_SESSIONS} sessions are held already, of all users"))
+                .because("a bastion holds no more")
+                .hint("ask its admin, who sees them all: ephemwork status --all"),
+            Denied::TooManyLanes(limit) => Refused::new(429, format!("{tag} has {limit} connections already"))
+                .because("this bastion lets one session have no more (session_lanes)")
+                .hint(format!(
+                    "lanes = {limit} under [tunnel] asks for no more; the bastion's admin may allow more (--session-lanes)"
+                )),
         }
     }
 }

@@ -8,11 +8,12 @@ use super::{Daemon, StagingUrl, lock};
 use crate::bastiond::audit::Actor;
 use crate::bastiond::authorize::Authorized;
 use crate::bastiond::lane::Lane;
+use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Tunables;
 use crate::bastiond::store::Change;
 use crate::name::Tag;
 use crate::protocol::Event;
-use crate::protocol::audit::Happened;
+use crate::protocol::audit::{Entry, Happened};
 use crate::rt;
 use crate::tunnel::traffic::SAMPLE_EVERY;
 
@@ -24,11 +25,16 @@ const RETRY: Duration = Duration::from_secs(5);
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(300);
 
 impl Daemon {
-    /// Forgets sessions when their leases end, for ever.
+    /// Forgets sessions when their leases end, and when they are as old as they may become, for ever.
     pub(crate) async fn end_leases(&self) {
         loop {
             let changed = self.changed();
-            let next = self.table().registry.next_expiry();
+            let lifetime = self.tunables().quotas.lifetime;
+            let next = {
+                let registry = &self.table().registry;
+                let outlived = lifetime.and_then(|lifetime| registry.next_outlived(lifetime.as_secs()));
+                registry.next_expiry().into_iter().chain(outlived).min()
+            };
             let now = self.now();
             match next {
                 None => changed.await,
@@ -37,7 +43,7 @@ impl Daemon {
                     smol::future::or(changed, over).await;
                 }
                 Some(_) => {
-                    if !self.forget_expired().await {
+                    if !self.forget_expired().await || !self.forget_outlived(lifetime).await {
                         rt::sleep(RETRY).await;
                     }
                 }
@@ -64,6 +70,31 @@ impl Daemon {
         }
         drop(table);
         lock(&self.changed).tell();
+        true
+    }
+
+    async fn forget_outlived(&self, lifetime: Option<Duration>) -> bool {
+        let Some(lifetime) = lifetime else { return true };
+        let _turn = self.turn.lock().await;
+        let outlived = self.table().registry.outlived(lifetime.as_secs(), self.now());
+        let why = format!(
+            "it is {} old, and this bastion lets sessions become no older (session_lifetime)",
+            humantime::format_duration(lifetime)
+        );
+        let changes = outlived.iter().flat_map(|tag| {
+            let entry = Entry {
+                why: Some(why.clone()),
+                ..self.end_of(Happened::LifetimeOver, tag, Actor::default())
+            };
+            [Change::Forget(tag.clone()), Change::Note(entry)]
+        });
+        let changes = changes.collect();
+        if self.commit(changes).await.is_err() {
+            return false;
+        }
+        for tag in &outlived {
+            self.forget(tag, Releaser::Admin, Some(&why));
+        }
         true
     }
 
@@ -120,7 +151,10 @@ impl Daemon {
                 .cloned()
                 .collect()
         };
+        self.paces.set_rate(tunables.quotas.rate);
         *lock(&self.tunables) = Arc::new(tunables);
+        // Lifetimes may end earlier now.
+        lock(&self.changed).tell();
         *lock(&self.authorized) = Arc::new(authorized);
         for lane in gone {
             tracing::warn!(user = %lane.user, "the user has no key any more, the connection is ended");

@@ -183,7 +183,7 @@ impl Daemon {
         self.commit(changes.collect()).await?;
         lock(&self.users).free(user);
         for tag in &tags {
-            self.forget(tag, Releaser::Admin);
+            self.forget(tag, Releaser::Admin, None);
         }
         let lanes: Vec<Arc<Lane>> = {
             let table = self.table();

@@ -75,6 +75,7 @@ const PURE: &[&str] = &[
     "bastiond/registry",
     "bastiond/route",
     "session/machine",
+    "tunnel/skew",
     "provision/cost",
     "provision/desired",
     "provision/documents",
