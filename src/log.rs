@@ -21,6 +21,9 @@ use crate::error::{Error, Exit, Result};
 /// The variable with the level.
 pub const VARIABLE: &str = "EPHEMWORK_LOG";
 
+/// The target of the audit's entries, whose message is one JSON object: `{"audit": ..}`. They are written at every level.
+pub const AUDIT: &str = "audit";
+
 /// Parts of field names whose values are never printed.
 const SECRET: [&str; 6] = ["token", "secret", "password", "authorization", "private", "cookie"];
 
@@ -85,7 +88,11 @@ fn targets(text: &str) -> Result<Targets, String> {
             .parse::<LevelFilter>()
             .map_err(|_| format!("{word:?} is no level"))?;
     }
-    text.parse::<Targets>().map_err(|why| why.to_string())
+    let targets = text.parse::<Targets>().map_err(|why| why.to_string())?;
+    Ok(match text.contains("audit=") {
+        true => targets,
+        false => targets.with_target(AUDIT, LevelFilter::INFO),
+    })
 }
 
 struct Lines {
@@ -139,6 +146,13 @@ impl Visit for Fields {
 fn line(lines: &Lines, level: Level, target: &str, now: SystemTime, found: &Fields) -> String {
     let time = humantime::format_rfc3339_millis(now);
     match lines.format {
+        Format::Text | Format::Journal if target == AUDIT => {
+            let head = match lines.format {
+                Format::Journal => "<5>".to_owned(),
+                _ => format!("{time} AUDIT "),
+            };
+            head + &told(found)
+        }
         Format::Text if lines.colour => {
             let colour = match level {
                 Level::ERROR => 31,
@@ -161,12 +175,18 @@ fn line(lines: &Lines, level: Level, target: &str, now: SystemTime, found: &Fiel
         }
         Format::Json => {
             let mut object = serde_json::Map::new();
-            let fixed = [
+            let mut fixed = [
                 ("time", time.to_string()),
                 ("level", level.to_string()),
                 ("target", target.to_owned()),
                 ("message", found.message.clone()),
             ];
+            if target == AUDIT
+                && let Ok(serde_json::Value::Object(entry)) = serde_json::from_str(&found.message)
+            {
+                object.extend(entry);
+                AUDIT.clone_into(&mut fixed[3].1);
+            }
             let own = found.fields.iter().map(|(name, value)| (*name, value.clone()));
             object.extend(own.chain(fixed).map(|(name, value)| (name.to_owned(), value.into())));
             serde_json::Value::Object(object).to_string()
@@ -235,6 +255,20 @@ mod tests {
             "a\n<0>forged",
             &[("host", "x\u{1b}[2J")],
             "<4>a\\n<0>forged host=x\\u{1b}[2J",
+        );
+        let audit = |format: Format, expected: &str| {
+            let found = Fields {
+                message: r#"{"audit":{"host":"a b"}}"#.to_owned(),
+                fields: Vec::new(),
+            };
+            let lines = Lines { format, colour: false };
+            assert_eq!(line(&lines, Level::INFO, AUDIT, SystemTime::UNIX_EPOCH, &found), expected);
+        };
+        audit(Format::Text, r#"1970-01-01T00:00:00.000Z AUDIT {"audit":{"host":"a b"}}"#);
+        audit(Format::Journal, r#"<5>{"audit":{"host":"a b"}}"#);
+        audit(
+            Format::Json,
+            r#"{"audit":{"host":"a b"},"level":"INFO","message":"audit","target":"audit","time":"1970-01-01T00:00:00.000Z"}"#,
         );
         check(
             Format::Json,

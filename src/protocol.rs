@@ -4,7 +4,13 @@
 //! [`REQUESTS_SUBSYSTEM`], which stays open, the bastion calls and the laptop answers; on [`CONTROL_SUBSYSTEM`], which is open
 //! while there is something to say, the laptop calls.
 //! The control API is JSON; the same API stands on the daemon's unix socket (HTTP/1.1), where no user is implied.
-//! Unknown fields are ignored, so that either side may be newer; [`VERSION`] changes only when that is not enough.
+//! Unknown fields are ignored, so that either side may be newer; [`VERSION`] changes only when that is not enough. A bastion speaks with
+//! laptops of [`OLDEST`] to [`VERSION`], so the bastion is upgraded first; it refuses all others before it reads what they ask, and the laptop
+//! names the command that helps.
+
+pub mod audit;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +18,12 @@ use crate::name::Tag;
 
 /// The version of everything in this module. Raised when an older peer would misunderstand.
 pub const VERSION: u32 = 1;
+
+/// The oldest laptop that this program's bastion still speaks with.
+pub const OLDEST: u32 = 1;
+
+/// On every call of the control API and every answer to one: a [`Speaks`] in its text form.
+pub const PROTOCOL: &str = "ephemwork-protocol";
 
 /// The SSH subsystem on which the bastion sends the session's requests to the laptop.
 pub const REQUESTS_SUBSYSTEM: &str = "ephemwork-requests";
@@ -21,6 +33,9 @@ pub const CONTROL_SUBSYSTEM: &str = "ephemwork-control";
 
 /// The SSH subsystem on which a laptop measures how fast its connection is; see `tunnel::measure`.
 pub const MEASURE_SUBSYSTEM: &str = "ephemwork-measure";
+
+/// On every call of the control API: how the laptop reached the bastion, `ssm`, `eice`, `tcp` or `unix`; for the audit.
+pub const TRANSPORT: &str = "ephemwork-transport";
 
 /// On the requests channel: an extended CONNECT (RFC 8441) carries the upgrade token in `:protocol`; the laptop answers 200
 /// with this header when its service answered `101 Switching Protocols`, and any other answer is the service's refusal.
@@ -40,6 +55,44 @@ pub const MAX_EVENT: usize = 16 * 1024;
 /// The most lanes of one session, so that lane numbers are `0..MAX_LANES`: twice what a laptop keeps, for the moments in which each is
 /// being replaced by another.
 pub const MAX_LANES: u32 = 8;
+
+/// What a peer speaks: `1 0.1.0`, the protocol's number and the program's version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaks {
+    /// Its [`VERSION`].
+    pub protocol: u32,
+    /// Its program's version, for messages to people.
+    pub program: String,
+}
+
+impl Speaks {
+    /// This program's.
+    pub fn own() -> Speaks {
+        Speaks {
+            protocol: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The reverse of its `Display`; what a newer peer adds is ignored.
+    pub fn parse(text: &str) -> Option<Speaks> {
+        const MAX_PROGRAM: usize = 64;
+        let mut words = text.split(' ');
+        let protocol = words.next()?.parse().ok()?;
+        let program = words.next().unwrap_or("?");
+        let plain = program.bytes().all(|byte| byte.is_ascii_graphic());
+        (plain && program.len() <= MAX_PROGRAM).then(|| Speaks {
+            protocol,
+            program: program.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Speaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, self.program)
+    }
+}
 
 /// Why the laptop has no answer of the service. The edge turns it into its own 502 or 504.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,10 +329,13 @@ pub enum Event {
         /// The host that has it now.
         by: String,
     },
-    /// The bastion's admin released the tag.
+    /// The bastion's admin released the tag, or the bastion itself.
     Released {
         /// Which tag.
         tag: Tag,
+        /// Why the bastion did, a sentence; absent when its admin did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// The daemon is about to stop: connect again. Requests in flight are finished on this lane.
     Draining,
@@ -335,4 +391,37 @@ pub struct Health {
     pub sessions: u64,
     /// Live SSH connections.
     pub connections: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_peers_speak() {
+        let check = |text: &str, expected: Option<(u32, &str)>| {
+            let found = Speaks::parse(text);
+            assert_eq!(
+                found.as_ref().map(|found| (found.protocol, found.program.as_str())),
+                expected,
+                "{text:?}"
+            );
+        };
+        check(&Speaks::own().to_string(), Some((VERSION, env!("CARGO_PKG_VERSION"))));
+        check("2 0.3.0 and more", Some((2, "0.3.0")));
+        check("2", Some((2, "?")));
+        check("", None);
+        check("x 0.1.0", None);
+        check("99999999999 1", None);
+        check(&format!("1 {}", "9".repeat(65)), None);
+        check("1 \u{1b}[2J", None);
+    }
+
+    #[test]
+    fn events_of_a_newer_bastion() {
+        let event = |text: &str| serde_json::from_str::<Event>(text).unwrap();
+        assert!(matches!(event(r#"{"event":"lunch","minutes":30}"#), Event::Unknown));
+        let released = event(r#"{"event":"released","tag":"alice:api","by":"somebody"}"#);
+        assert!(matches!(released, Event::Released { why: None, .. }));
+    }
 }

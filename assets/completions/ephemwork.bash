@@ -39,7 +39,7 @@ _ephemwork() {
                 esac
             done
             case $sub in
-                '') choices='init status upgrade destroy policy snippet users --help' ;;
+                '') choices='init status upgrade destroy policy snippet users audit --help' ;;
                 init)
                     choices="--ami-id --subnet-id --alb-security-group-id --bastion-binary-s3-uri --listener-arn --eice $common"
                     choices+=' --live --yes --no-wait --verbose --json'
@@ -49,6 +49,7 @@ _ephemwork() {
                 destroy) choices="--live --yes --json $common" ;;
                 policy) choices="admin developer instance $common" ;;
                 users) choices="release --control-socket --json $common" ;;
+                audit) choices="--since --user --control-socket --json $common" ;;
                 snippet) choices="cdk-python cdk-typescript terraform cloudformation $common" ;;
             esac
             ;;
@@ -65,8 +66,9 @@ _ephemwork() {
                 *)
                     choices='--http --ssh --state --authorize --authorized-keys --authorized-keys-command --user-from-arn'
                     choices+=' --admin --imds --roots --control-socket --lease --hold --settle --slow-body --drain --exit-when-idle'
-                    choices+=' --client-requests --trusted-hops'
-                    choices+=' --cors-origin --local --staging-url --metrics --rekey-bytes --log-format --config --help --version'
+                    choices+=' --client-requests --trusted-hops --user-sessions --session-lanes --user-rate --session-lifetime'
+                    choices+=' --audit-days --audit-bytes --cors-origin --local --staging-url --metrics --rekey-bytes'
+                    choices+=' --log-format --config --help --version'
                     ;;
             esac
             ;;

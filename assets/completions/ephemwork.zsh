@@ -70,8 +70,12 @@ _ephemwork() {
                             _arguments $place '--control-socket[the socket of the daemon]:file:_files' '--json[print JSON]' \
                                 '1:command:(release)' '2:name:'
                             ;;
+                        audit)
+                            _arguments $place '--since[from when on]:when:' '--user[about this user name]:name:' \
+                                '--control-socket[the socket of the daemon]:file:_files' '--json[print JSON]'
+                            ;;
                         snippet) _arguments $place '*:language:(cdk-python cdk-typescript terraform cloudformation)' ;;
-                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet users)' ;;
+                        *) _arguments '--help[show the help]' '1:command:(init status upgrade destroy policy snippet users audit)' ;;
                     esac
                     ;;
                 doctor)
@@ -93,6 +97,9 @@ _ephemwork() {
                         '--exit-when-idle[end without sessions]:seconds:' '*--cors-origin[a trusted origin]:origin:' \
                         '--local[serve one machine]' '--staging-url[where untagged requests go]:url:' \
                         '--metrics[where the Prometheus page is]:address:' '--rekey-bytes[bytes between key exchanges]:bytes:' \
+                        '--user-sessions[sessions of one user]:number:' '--session-lanes[connections of one session]:number:' \
+                        '--user-rate[bytes a second of one user]:bytes:' '--session-lifetime[how old a session may become]:seconds:' \
+                        '--audit-days[how long the audit is kept]:days:' '--audit-bytes[how much of it]:bytes:' \
                         '--log-format[how a log line looks]:format:(text journal json)' \
                         '--config[read settings from a file]:file:_files' '--help[show the help]' '--version[show the version]'
                     ;;

@@ -15,13 +15,15 @@ use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::bastiond::audit::{self, Actor};
 use crate::bastiond::lane::Lane;
 use crate::bastiond::refused::Refused;
 use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::StagingUrl;
 use crate::bastiond::state::Daemon;
+use crate::bastiond::store::Query;
 use crate::name::{Service, Tag, User};
-use crate::protocol::{Claim, Left, Release, ReleaseUser};
+use crate::protocol::{self, Claim, Left, Release, ReleaseUser, Speaks};
 use crate::rt;
 
 /// The longest body of a call, in bytes: a claim with the longest names is under 2 KiB.
@@ -54,6 +56,7 @@ enum Call {
     Staging,
     Users,
     ReleaseUser,
+    Audit,
 }
 
 /// `POST /v1/staging`: where untagged requests of local mode go from now on.
@@ -69,11 +72,49 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let call = call(request.method(), request.uri().path(), request.uri().query());
-    let result = match call {
-        Ok(call) => carry_out(&daemon, caller, call, request.into_body()).await,
-        Err(refused) => Err(refused),
+    let said = request
+        .headers()
+        .get(protocol::TRANSPORT)
+        .and_then(|value| value.to_str().ok());
+    if let (Caller::Lane(lane), Some(transport)) = (&caller, said.and_then(audit::transport)) {
+        lane.came_by(transport);
+    }
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let result = match (call, spoken(&request)) {
+        (Ok(call), Ok(())) => carry_out(&daemon, caller, call, &query, request.into_body()).await,
+        (_, Err(refused)) => Err(match &caller {
+            Caller::Lane(lane) => daemon.refused(lane.user.as_str(), None, lane.actor(None), refused).await,
+            Caller::Admin => refused,
+        }),
+        (Err(refused), Ok(())) => Err(refused),
     };
-    result.unwrap_or_else(refusal)
+    let mut answer = result.unwrap_or_else(refusal);
+    put(
+        &mut answer,
+        header::HeaderName::from_static(protocol::PROTOCOL),
+        &Speaks::own().to_string(),
+    );
+    answer
+}
+
+/// Whether the caller speaks what this daemon does. One that does not say so says it in its claim.
+fn spoken<B>(request: &Request<B>) -> Result<(), Refused> {
+    let said = request
+        .headers()
+        .get(protocol::PROTOCOL)
+        .and_then(|value| value.to_str().ok());
+    match said.and_then(Speaks::parse) {
+        Some(said) => speaks(said.protocol),
+        None => Ok(()),
+    }
+}
+
+fn speaks(theirs: u32) -> Result<(), Refused> {
+    if (protocol::OLDEST..=protocol::VERSION).contains(&theirs) {
+        Ok(())
+    } else {
+        Err(Refused::protocol(theirs))
+    }
 }
 
 fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refused> {
@@ -87,10 +128,11 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
         "/v1/leave" => (Method::POST, Call::Leave),
         "/v1/staging" => (Method::POST, Call::Staging),
         "/v1/users" => (Method::GET, Call::Users),
+        "/v1/audit" => (Method::GET, Call::Audit),
         "/v1/users/release" => (Method::POST, Call::ReleaseUser),
         _ => {
             return Err(Refused::new(404, format!("there is nothing at {path:?}"))
-                .hint("GET /v1/health, /v1/version, /v1/sessions, /v1/users, /metrics; POST /v1/claim, /v1/release, /v1/users/release, /v1/leave, /v1/staging"));
+                .hint("GET /v1/health, /v1/version, /v1/sessions, /v1/users, /v1/audit, /metrics; POST /v1/claim, /v1/release, /v1/users/release, /v1/leave, /v1/staging"));
         }
     };
     if *method == wanted {
@@ -99,29 +141,38 @@ fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Refuse
     Err(Refused::new(405, format!("{method} {path} is not a call")).hint(format!("use {wanted}")))
 }
 
-async fn carry_out<B>(daemon: &Arc<Daemon>, caller: Caller, call: Call, body: B) -> Result<Answer, Refused>
+async fn carry_out<B>(daemon: &Arc<Daemon>, caller: Caller, call: Call, query: &str, body: B) -> Result<Answer, Refused>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    if let (Call::Users | Call::ReleaseUser, Caller::Lane(lane)) = (call, &caller)
+    if let (Call::Users | Call::ReleaseUser | Call::Audit, Caller::Lane(lane)) = (call, &caller)
         && !daemon.is_admin(lane)
     {
         let you = lane
             .principal
             .as_ref()
             .map_or("a key that the bastion lists".to_owned(), ToString::to_string);
-        return Err(Refused::new(403, "this call is for the bastion's admin")
+        let verb = if call == Call::Audit { "audit" } else { "users" };
+        let refused = Refused::new(403, "this call is for the bastion's admin")
             .because(format!("you are {you}, which no pattern of its admins fits (--admin)"))
-            .hint("make it on the bastion: ephemwork bastion users --control-socket /var/lib/ephemwork/control.sock"));
+            .hint(format!(
+                "make it on the bastion: ephemwork bastion {verb} --control-socket /var/lib/ephemwork/control.sock"
+            ));
+        return Err(daemon.refused(lane.user.as_str(), None, lane.actor(None), refused).await);
     }
     match (call, caller) {
         (Call::Users, _) => Ok(json(StatusCode::OK, &daemon.users())),
-        (Call::ReleaseUser, _) => {
+        (Call::Audit, _) => Ok(json(StatusCode::OK, &daemon.audit(wanted(query)?).await?)),
+        (Call::ReleaseUser, caller) => {
+            let by = match &caller {
+                Caller::Lane(lane) => lane.actor(None),
+                Caller::Admin => Actor::socket(),
+            };
             let release: ReleaseUser = read(body).await?;
             let user = User::parse(&release.user)
                 .map_err(|why| Refused::new(400, format!("{:?} is not a user name", release.user)).because(why))?;
-            Ok(json(StatusCode::OK, &daemon.free(&user).await?))
+            Ok(json(StatusCode::OK, &daemon.free(&user, by).await?))
         }
         (Call::Health, _) => Ok(json(StatusCode::OK, &daemon.health())),
         (Call::Sessions { all: false }, Caller::Lane(lane)) => Ok(json(StatusCode::OK, &daemon.sessions(Some(&lane.user)))),
@@ -130,7 +181,13 @@ where
         }
         (Call::Sessions { .. }, _) => Ok(json(StatusCode::OK, &daemon.sessions(None))),
         (Call::Claim, Caller::Lane(lane)) => {
-            let claim: Claim = read(body).await?;
+            let claim: serde_json::Value = read(body).await?;
+            // Another version's claim may have another shape; its number is where it always was.
+            let theirs = claim.get("protocol").and_then(|number| u32::try_from(number.as_u64()?).ok());
+            if let Err(refused) = theirs.map_or(Ok(()), speaks) {
+                return Err(daemon.refused(lane.user.as_str(), None, lane.actor(None), refused).await);
+            }
+            let claim: Claim = serde_json::from_value(claim).map_err(unread)?;
             let claimed = daemon.claim(&lane.user, &claim, &lane).await?;
             Ok(json(StatusCode::OK, &claimed))
         }
@@ -171,6 +228,25 @@ where
     }
 }
 
+/// What of the audit is asked for.
+fn wanted(query: &str) -> Result<Query, Refused> {
+    let mut wanted = Query::default();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let wrong = || {
+            Refused::new(400, format!("{part:?} is not a part of the audit's query"))
+                .hint("since=SECONDS, user=NAME, after=NUMBER")
+        };
+        let (name, value) = part.split_once('=').ok_or_else(wrong)?;
+        match name {
+            "since" => wanted.since = value.parse().map_err(|_| wrong())?,
+            "after" => wanted.after = value.parse().map_err(|_| wrong())?,
+            "user" => wanted.user = Some(User::parse(value).map_err(|_| wrong())?.to_string()),
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(wanted)
+}
+
 fn own_tag(lane: &Lane, service: &str) -> Result<Tag, Refused> {
     let service =
         Service::parse(service).map_err(|why| Refused::new(400, format!("{service:?} is not a service name")).because(why))?;
@@ -201,8 +277,11 @@ where
         Some(_) => Refused::new(413, format!("the body is longer than {MAX_BODY} bytes")),
         None => Refused::new(400, "the body broke off").because(why),
     })?;
-    serde_json::from_slice(&bytes.to_bytes())
-        .map_err(|why| Refused::new(400, "the body is not the JSON of this call").because(why))
+    serde_json::from_slice(&bytes.to_bytes()).map_err(unread)
+}
+
+fn unread(why: serde_json::Error) -> Refused {
+    Refused::new(400, "the body is not the JSON of this call").because(why)
 }
 
 /// The metrics page as an answer.

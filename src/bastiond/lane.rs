@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
 use crate::bastiond::end::End;
+use crate::bastiond::pace::Bucket;
 use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::LaneId;
 use crate::bastiond::ssh::{Forwards, Requests};
@@ -51,6 +52,8 @@ pub(crate) struct Lane {
     pub address: String,
     /// The peer's SSH identification string.
     pub client: String,
+    /// The laptop's word for how it came.
+    transport: OnceLock<String>,
     /// Connected since, seconds since the epoch.
     pub since: u64,
     /// Bytes that requests in flight are expected to move still.
@@ -59,6 +62,8 @@ pub(crate) struct Lane {
     pub streams: AtomicUsize,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+    /// How fast its user may be, over all connections.
+    pub pace: Arc<Bucket>,
     pub carrier: Carrier,
     permits: Arc<Semaphore>,
     /// It took no request although it seemed to live.
@@ -124,6 +129,7 @@ pub(crate) struct Peer {
     pub address: String,
     pub client: String,
     pub since: u64,
+    pub pace: Arc<Bucket>,
 }
 
 impl Lane {
@@ -140,11 +146,13 @@ impl Lane {
             kind,
             address: peer.address,
             client: peer.client,
+            transport: OnceLock::new(),
             since: peer.since,
             outstanding: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            pace: peer.pace,
             carrier,
             permits: Arc::new(Semaphore::new(permits)),
             failed: AtomicBool::new(false),
@@ -173,6 +181,21 @@ impl Lane {
     /// Whether it is one of those.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The laptop says how it came; its first word counts.
+    pub(crate) fn came_by(&self, transport: &str) {
+        self.transport.set(transport.to_owned()).unwrap_or_default();
+    }
+
+    /// How it came: by the laptop's word, else as the daemon sees it.
+    pub(crate) fn transport(&self) -> &str {
+        match (self.transport.get(), self.kind) {
+            (_, LaneKind::OpenSsh) => "openssh",
+            (Some(said), _) => said,
+            (None, LaneKind::Laptop) if self.address.contains(':') => "tcp",
+            (None, LaneKind::Laptop) => "unix",
+        }
     }
 
     /// What goes through it, where that is counted.

@@ -4,6 +4,7 @@
 //! and `guard`, which do nothing but decide.
 
 mod admin;
+mod audit;
 pub(crate) mod authorize;
 mod changes;
 pub(crate) mod clients;
@@ -16,6 +17,7 @@ mod keys;
 pub(crate) mod lane;
 pub(crate) mod metrics;
 mod notify;
+pub(crate) mod pace;
 pub(crate) mod principal;
 mod refused;
 pub(crate) mod registry;
@@ -161,13 +163,14 @@ async fn serve(host: &Host, flags: &Flags, settings: Settings) -> Result<Exit> {
         open.metrics
             .map(|listener| rt::spawn(admin::serve(Door::Metrics(listener), daemon.clone()))),
     );
-    for upkeep in [Upkeep::Leases, Upkeep::LastSeen, Upkeep::Rates] {
+    for upkeep in [Upkeep::Leases, Upkeep::LastSeen, Upkeep::Rates, Upkeep::Audit] {
         let daemon = daemon.clone();
         parts.push(rt::spawn(async move {
             match upkeep {
                 Upkeep::Leases => daemon.end_leases().await,
                 Upkeep::LastSeen => daemon.keep_last_seen().await,
                 Upkeep::Rates => daemon.keep_rates().await,
+                Upkeep::Audit => daemon.keep_audit().await,
             }
         }));
     }
@@ -191,13 +194,14 @@ enum Upkeep {
     Leases,
     LastSeen,
     Rates,
+    Audit,
 }
 
 /// Takes the directory, reads what is kept in it, and binds every socket.
 async fn open(settings: Settings) -> Result<Open> {
     let directory = Directory::take(&settings.state)?;
     let loaded = Authorized::of(&settings)?;
-    let opened = Store::open(&directory.file("sessions.redb"), now())?;
+    let opened = Store::open(&directory.file("sessions.redb"), settings.keep, now())?;
     for warning in loaded.warnings.iter().chain(&opened.warnings) {
         tracing::warn!("{warning}");
     }
@@ -327,7 +331,7 @@ fn reload(host: &Host, flags: &Flags, daemon: &Daemon) {
             };
             if fixed != daemon.settings {
                 tracing::warn!(
-                    "only lease, hold, drain, cors_origin and the keys change without a restart; the rest stays as it was"
+                    "only lease, hold, drain, cors_origin, the quotas and the keys change without a restart; the rest stays as it was"
                 );
             }
             tracing::info!(keys = loaded.authorized.len(), "keys and settings were read again");

@@ -48,7 +48,7 @@ impl Refused {
         self
     }
 
-    /// The laptop speaks another version of the protocol.
+    /// The laptop speaks a version of the protocol that this bastion does not. Laptops add the command, see `tunnel::skew`.
     pub(crate) fn protocol(theirs: u32) -> Refused {
         let own = protocol::VERSION;
         let hint = if theirs > own {
@@ -64,7 +64,7 @@ impl Refused {
 mod tests {
     use super::*;
 
-    /// Laptops read these sentences, see `session::bastion::trouble`.
+    /// Laptops read these sentences, see `tunnel::skew`.
     #[test]
     fn versions() {
         let own = protocol::VERSION;

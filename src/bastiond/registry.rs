@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use crate::bastiond::settings::Quotas;
 use crate::name::{Tag, User};
 use crate::protocol::MAX_LANES;
+use crate::protocol::audit::Used;
 
-/// The most sessions one user can hold. A developer with more services than this has a script that claims in a loop.
+/// The most sessions one user can hold, unless it is set. A developer with more services than this has a script that claims in a loop.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 64;
 
 /// The most sessions of one daemon: with [`MAX_SESSIONS_PER_USER`] it keeps tables and the metrics page within a few megabytes.
@@ -64,6 +66,8 @@ pub(crate) struct Record {
     pub held_since: u64,
     /// A lane was known to live.
     pub last_seen: u64,
+    /// What went through it since `held_since`, as far as it was told by [`Registry::used`].
+    pub used: Used,
 }
 
 /// A claimed tag.
@@ -88,6 +92,8 @@ pub(crate) struct Asked {
     pub version: String,
     pub token: Option<String>,
     pub takeover: bool,
+    /// What this user may have.
+    pub quotas: Quotas,
 }
 
 /// A claim that is allowed: what to store, and what it does to other connections.
@@ -104,6 +110,8 @@ pub(crate) struct Grant {
     pub replaced: Vec<LaneId>,
     /// The connections that lose the tag to this one; to be told.
     pub displaced: Vec<LaneId>,
+    /// With a takeover: the host that loses the tag, and what went through it there.
+    pub lost: Option<(String, Used)>,
 }
 
 /// Why a claim or a release is refused.
@@ -117,8 +125,12 @@ pub(crate) enum Denied {
     LaneNumber(u32),
     /// A host name or version longer than [`MAX_TEXT`], and which of both.
     TooLong(&'static str),
-    /// [`MAX_SESSIONS_PER_USER`] or [`MAX_SESSIONS`] is reached; the number is the limit.
+    /// The user has as many sessions as they may have; the number is the limit.
     TooMany(usize),
+    /// The daemon has [`MAX_SESSIONS`].
+    Full,
+    /// The session has as many connections as it may have; the number is the limit.
+    TooManyLanes(usize),
 }
 
 /// Who gives a session back.
@@ -184,7 +196,7 @@ impl Registry {
             }
         }
         let Some(session) = self.sessions.get(&asked.tag) else {
-            self.room_for(&asked.tag.user)?;
+            self.room_for(&asked.tag.user, asked.quotas.sessions)?;
             return Ok(grant(asked, fresh, now, now));
         };
         let own_connection = session.lanes.values().any(|&id| id == asked.lane);
@@ -194,7 +206,15 @@ impl Registry {
             .is_some_and(|shown| session.record.token.matches(shown));
         let came_back = session.lanes.is_empty() && session.record.host == asked.host;
         if own_connection || token_fits {
-            return Ok(returned(session, asked, now));
+            let grant = returned(session, asked, now);
+            let stay = session
+                .lanes
+                .values()
+                .filter(|&&id| id != asked.lane && !grant.replaced.contains(&id));
+            if !own_connection && stay.count() >= asked.quotas.lanes {
+                return Err(Denied::TooManyLanes(asked.quotas.lanes));
+            }
+            return Ok(grant);
         }
         if came_back {
             // The same machine without its token (its state was lost): whatever still knows the old token is not it any more.
@@ -213,6 +233,7 @@ impl Registry {
         Ok(Grant {
             resumed: true,
             displaced: session.lanes.values().copied().collect(),
+            lost: Some((session.record.host.clone(), session.record.used)),
             ..grant(asked, fresh, session.record.created, now)
         })
     }
@@ -281,6 +302,16 @@ impl Registry {
         touched
     }
 
+    /// More went through a session.
+    pub(crate) fn used(&mut self, tag: &Tag, more: Used) {
+        if let Some(session) = self.sessions.get_mut(tag) {
+            let used = &mut session.record.used;
+            used.requests = used.requests.saturating_add(more.requests);
+            used.bytes_in = used.bytes_in.saturating_add(more.bytes_in);
+            used.bytes_out = used.bytes_out.saturating_add(more.bytes_out);
+        }
+    }
+
     /// Live sessions are seen now; gives their records as they are to be stored.
     pub(crate) fn seen(&mut self, now: u64) -> Vec<Record> {
         let live = self.sessions.values_mut().filter(|session| !session.lanes.is_empty());
@@ -300,6 +331,19 @@ impl Registry {
         over.map(|session| session.record.tag.clone()).collect()
     }
 
+    /// The sessions whose present holder has had them for longer than `lifetime`, in seconds.
+    pub(crate) fn outlived(&self, lifetime: u64, now: u64) -> Vec<Tag> {
+        let over = |session: &&Session| now > session.record.held_since.saturating_add(lifetime);
+        let over = self.sessions.values().filter(over);
+        over.map(|session| session.record.tag.clone()).collect()
+    }
+
+    /// The first second in which [`Registry::outlived`] gives something.
+    pub(crate) fn next_outlived(&self, lifetime: u64) -> Option<u64> {
+        let since = self.sessions.values().map(|session| session.record.held_since);
+        since.min().map(|since| since.saturating_add(lifetime).saturating_add(1))
+    }
+
     /// The first second in which [`Registry::expired`] gives something, if no lane comes back.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         let ends = self.sessions.values().filter_map(|session| session.lease_until);
@@ -312,12 +356,12 @@ impl Registry {
         self.sessions.insert(tag, session);
     }
 
-    fn room_for(&self, user: &User) -> Result<(), Denied> {
-        if self.per_user.get(user).copied().unwrap_or(0) >= MAX_SESSIONS_PER_USER {
-            return Err(Denied::TooMany(MAX_SESSIONS_PER_USER));
+    fn room_for(&self, user: &User, most: usize) -> Result<(), Denied> {
+        if self.per_user.get(user).copied().unwrap_or(0) >= most {
+            return Err(Denied::TooMany(most));
         }
         if self.sessions.len() >= MAX_SESSIONS {
-            return Err(Denied::TooMany(MAX_SESSIONS));
+            return Err(Denied::Full);
         }
         Ok(())
     }
@@ -334,6 +378,7 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
             created,
             held_since: now,
             last_seen: now,
+            used: Used::default(),
         },
         lane: asked.lane,
         lane_number: asked.lane_number,
@@ -341,6 +386,7 @@ fn grant(asked: &Asked, token: Token, created: u64, now: u64) -> Grant {
         unchanged: false,
         replaced: Vec::new(),
         displaced: Vec::new(),
+        lost: None,
     }
 }
 
@@ -357,6 +403,7 @@ fn returned(session: &Session, asked: &Asked, now: u64) -> Grant {
             token: held.token.clone(),
             created: held.created,
             held_since: held.held_since,
+            used: held.used,
             ..grant(asked, held.token.clone(), held.created, now).record
         },
         ..grant(asked, held.token.clone(), held.created, now)

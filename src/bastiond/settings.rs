@@ -3,6 +3,7 @@
 //! Both are texts under the same names, so a rule stands once; all mistakes of both are reported together.
 
 mod access;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use argh::FromArgs;
 
 pub(crate) use access::Access;
+pub(crate) use limits::Quotas;
 
+use crate::bastiond::store::Keep;
 use crate::config;
 pub(crate) use crate::config::StagingUrl;
 use crate::log::Format;
@@ -39,7 +42,7 @@ const MAX_SECONDS: u64 = 7 * 24 * 3600;
 const MIN_REKEY_BYTES: u64 = 1 << 20;
 
 /// The settings' names in the file, in the order of the help; a flag has `-` for `_`.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 31] = [
     "http",
     "ssh",
     "state",
@@ -64,6 +67,12 @@ const KEYS: [&str; 25] = [
     "metrics",
     "rekey_bytes",
     "drain",
+    "user_sessions",
+    "session_lanes",
+    "user_rate",
+    "session_lifetime",
+    "audit_days",
+    "audit_bytes",
     "log_format",
 ];
 
@@ -152,6 +161,24 @@ pub(crate) struct Flags {
     /// how long requests in flight may take after SIGTERM (default 20)
     #[argh(option, arg_name = "seconds")]
     drain: Option<String>,
+    /// how many sessions one user may hold (default 64)
+    #[argh(option, arg_name = "n")]
+    user_sessions: Option<String>,
+    /// how many connections one session may have, up to 8 (default 8)
+    #[argh(option, arg_name = "n")]
+    session_lanes: Option<String>,
+    /// bytes a second of one user's requests and answers together (default 0: no limit)
+    #[argh(option, arg_name = "n")]
+    user_rate: Option<String>,
+    /// how old a session may become; then it ends, and may be claimed anew (default 0: no limit)
+    #[argh(option, arg_name = "seconds")]
+    session_lifetime: Option<String>,
+    /// how long the audit keeps what happened (default 90)
+    #[argh(option, arg_name = "days")]
+    audit_days: Option<String>,
+    /// how much of it (default 16777216)
+    #[argh(option, arg_name = "n")]
+    audit_bytes: Option<String>,
     /// text, journal or json (default text)
     #[argh(option, arg_name = "format")]
     log_format: Option<String>,
@@ -185,6 +212,12 @@ impl Flags {
             ("metrics", flags.metrics),
             ("rekey_bytes", flags.rekey_bytes),
             ("drain", flags.drain),
+            ("user_sessions", flags.user_sessions),
+            ("session_lanes", flags.session_lanes),
+            ("user_rate", flags.user_rate),
+            ("session_lifetime", flags.session_lifetime),
+            ("audit_days", flags.audit_days),
+            ("audit_bytes", flags.audit_bytes),
             ("log_format", flags.log_format),
         ];
         for (key, value) in single {
@@ -225,6 +258,7 @@ pub(crate) struct Settings {
     pub log_format: Format,
     pub staging_url: Option<StagingUrl>,
     pub access: Access,
+    pub keep: Keep,
     pub tunables: Tunables,
 }
 
@@ -235,6 +269,7 @@ pub(crate) struct Tunables {
     /// How long the edge holds a request of a session without lane.
     pub hold: Duration,
     pub drain: Duration,
+    pub quotas: Quotas,
     /// Origins whose preflights the edge answers by itself.
     pub cors_origins: Vec<String>,
     /// Who may log in. Without the setting: `authorized_keys` of the state directory, which may be absent.
@@ -329,6 +364,7 @@ impl Texts {
             lease: self.seconds("lease", 1).unwrap_or(Duration::from_secs(LEASE)),
             hold: self.seconds("hold", 0).unwrap_or(Duration::from_secs(HOLD)),
             drain: self.seconds("drain", 0).unwrap_or(Duration::from_secs(DRAIN)),
+            quotas: self.quotas(),
             cors_origins: self.all("cors_origin", origin),
             authorized_keys_given: authorized_keys.is_some(),
             authorized_keys: authorized_keys.unwrap_or_else(|| state_directory.join("authorized_keys")),
@@ -360,13 +396,16 @@ impl Texts {
                 .push("staging_url is for local mode; give --local too, or leave it out".to_owned());
         }
         let access = self.access();
+        let keep = self.keep();
         let control_socket = self.path("control_socket");
         let exit_when_idle = self.seconds("exit_when_idle", 1);
         let settle = self.seconds("settle", 0).unwrap_or_default();
         let slow_body = self.seconds("slow_body", 0).unwrap_or(Duration::from_secs(SLOW_BODY));
         let (requests, hops) = if local { (0, 0) } else { (CLIENT_REQUESTS, TRUSTED_HOPS) };
-        let client_requests = self.number("client_requests", MAX_CLIENT_REQUESTS).unwrap_or(requests);
-        let trusted_hops = self.number("trusted_hops", MAX_TRUSTED_HOPS).unwrap_or(hops);
+        let client_requests = self
+            .count("client_requests", "requests", MAX_CLIENT_REQUESTS)
+            .unwrap_or(requests);
+        let trusted_hops = self.count("trusted_hops", "hops", MAX_TRUSTED_HOPS).unwrap_or(hops);
         match (http, ssh, state) {
             (Some(http), Some(ssh), Some(state)) if self.mistakes.is_empty() => Ok(Settings {
                 http,
@@ -384,6 +423,7 @@ impl Texts {
                 log_format,
                 staging_url,
                 access,
+                keep,
                 tunables,
             }),
             _ => Err(self.mistakes),
@@ -422,13 +462,6 @@ impl Texts {
 
     fn address(&mut self, key: &str) -> Option<SocketAddr> {
         self.one(key, |text, _| address(text))
-    }
-
-    fn number(&mut self, key: &str, most: usize) -> Option<usize> {
-        self.one(key, |text, _| match text.parse() {
-            Ok(number) if number <= most => Ok(number),
-            _ => Err(format!("{text:?} is not a number from 0 to {most}")),
-        })
     }
 
     fn seconds(&mut self, key: &str, least: u64) -> Option<Duration> {

@@ -3,6 +3,7 @@
 //! `turn.rs` changes who holds what, `upkeep.rs` does what time and the admin ask for, `view.rs` shows it all.
 //! The table's lock is never held across an `await`, and [`Daemon::route`] holds it for one hash lookup.
 
+mod audit;
 mod settling;
 mod turn;
 mod upkeep;
@@ -15,16 +16,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bastiond::audit::Refusals;
 use crate::bastiond::authorize::{Authorized, Sources};
 use crate::bastiond::changes::Changes;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::metrics::{Counters, Metrics};
+use crate::bastiond::pace::Paces;
 pub(crate) use crate::bastiond::refused::Refused;
 use crate::bastiond::registry::{LaneId, Record, Registry};
 use crate::bastiond::settings::{Settings, StagingUrl, Tunables};
 use crate::bastiond::store::Store;
 use crate::bastiond::users::{Owner, Users};
 use crate::name::Tag;
+use crate::protocol::audit::Used;
 
 use settling::Settling;
 
@@ -56,6 +60,9 @@ pub(crate) struct Daemon {
     authorized: Mutex<Arc<Authorized>>,
     sources: Sources,
     users: Mutex<Users>,
+    refusals: Mutex<Refusals>,
+    /// How fast each user may be.
+    pub paces: Paces,
     tunables: Mutex<Arc<Tunables>>,
     staging_url: Mutex<Option<StagingUrl>>,
 }
@@ -102,6 +109,8 @@ struct Table {
 struct Way {
     lanes: Vec<Arc<Lane>>,
     counters: Arc<Counters>,
+    /// What of the counters is in the session's record.
+    counted: Used,
     lease_until: Option<u64>,
     changed: Changes,
 }
@@ -113,6 +122,7 @@ impl Daemon {
         let metrics = Metrics::default();
         let settling = Settling::begin(Instant::now(), beginning.settings.settle, beginning.records.len());
         let lease = beginning.settings.tunables.lease;
+        let rate = beginning.settings.tunables.quotas.rate;
         let mut table = Table {
             registry: Registry::restored(beginning.records, now.saturating_add(lease.as_secs())),
             ..Table::default()
@@ -126,6 +136,8 @@ impl Daemon {
             staging_url: Mutex::new(beginning.settings.staging_url.clone()),
             sources: Sources::new(&beginning.settings.access),
             users: Mutex::new(Users::restored(beginning.owners)),
+            refusals: Mutex::default(),
+            paces: Paces::new(rate),
             settings: beginning.settings,
             metrics,
             addresses: beginning.addresses,
@@ -294,6 +306,7 @@ impl Table {
                 let way = Way {
                     lanes,
                     counters: metrics.counters(tag),
+                    counted: Used::default(),
                     lease_until,
                     changed: Changes::default(),
                 };

@@ -1,7 +1,12 @@
-//! Sessions, and whose names are, on disk: two redb tables, one durable transaction a change.
+//! Sessions, whose names are, and the audit, on disk: three redb tables, one durable transaction a change and its entry.
 //!
-//! A record's form on disk is [`Stored`]; fields that a newer daemon adds are ignored by an older one. A file that is damaged
-//! is set aside, never deleted and never trusted: sessions come back by themselves when their laptops claim again.
+//! A file that is damaged is set aside, never deleted and never trusted: sessions come back by themselves when their laptops claim
+//! again.
+
+mod audit;
+#[cfg(test)]
+mod crash;
+mod rows;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,20 +15,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
-use serde::{Deserialize, Serialize};
+use redb::{CompactionError, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use crate::bastiond::principal::Principal;
-use crate::bastiond::registry::{Record, Token};
+use audit::{AUDIT, TRIM, Totals};
+pub(crate) use audit::{Keep, Query};
+use rows::{owner, record, stored, stored_owner};
+
+use crate::bastiond::registry::Record;
 use crate::bastiond::users::Owner;
 use crate::error::{Error, Exit, Result};
 use crate::name::{Tag, User};
+use crate::protocol::audit::{AuditPage, Entry};
 use crate::rt;
 
-/// Tag to [`Stored`] as JSON.
+/// Tag to a record as JSON.
 const SESSIONS: TableDefinition<&str, &[u8]> = TableDefinition::new("sessions");
 
-/// User to [`StoredOwner`] as JSON. Files of older daemons have no such table.
+/// User to an owner as JSON. Files of older daemons have no such table.
 const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 
 /// Pages kept in memory, in bytes. The largest registry is a few megabytes on disk and is read once.
@@ -40,14 +48,28 @@ pub(crate) enum Change {
     Own(Owner),
     /// A name that is nobody's any more.
     Free(User),
+    /// What the audit says of it; its number is given here.
+    Note(Entry),
 }
+
+/// Entries that one transaction of [`Store::trim`] removes: some milliseconds' work, for which a claim may wait.
+const TRIM_AT_ONCE: usize = 512;
+
+/// The smallest file that is worth compacting, in bytes.
+const SMALL: u64 = 4 * 1024 * 1024;
 
 /// The open file. After a failed write it is opened anew for the next one, so that a disk that was full for a while
 /// does not end the daemon's memory for good.
 #[derive(Clone)]
 pub(crate) struct Store {
     file: PathBuf,
-    database: Arc<Mutex<Option<Database>>>,
+    keep: Keep,
+    open: Arc<Mutex<Option<Open>>>,
+}
+
+struct Open {
+    database: Database,
+    audit: Totals,
 }
 
 /// What [`Store::open`] found.
@@ -61,30 +83,14 @@ pub(crate) struct Opened {
     pub warnings: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    token: String,
-    host: String,
-    version: String,
-    created: u64,
-    held_since: u64,
-    last_seen: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredOwner {
-    principal: String,
-    since: u64,
-}
-
 impl Store {
     /// Opens or makes the file and reads what it holds. `now` names a damaged file that has to make room.
     ///
     /// # Errors
     /// Another process has it open, or the system refuses the file.
-    pub(crate) fn open(file: &Path, now: u64) -> Result<Opened> {
+    pub(crate) fn open(file: &Path, keep: Keep, now: u64) -> Result<Opened> {
         let mut warnings = Vec::new();
-        let (database, kept) = match read(file, &mut warnings) {
+        let (open, kept) = match file_backend(file).and_then(|backend| read(backend, &mut warnings)) {
             Ok(found) => found,
             Err(Failure::Damaged(why)) => {
                 let aside = set_aside(file, now).map_err(|why| unusable(file, why))?;
@@ -93,14 +99,19 @@ impl Store {
                     file.display(),
                     aside.display()
                 ));
-                read(file, &mut warnings).map_err(|failure| failure.into_error(file))?
+                let again = file_backend(file).and_then(|backend| read(backend, &mut warnings));
+                again.map_err(|failure| failure.into_error(file))?
             }
             Err(failure) => return Err(failure.into_error(file)),
         };
         let store = Store {
             file: file.to_owned(),
-            database: Arc::new(Mutex::new(Some(database))),
+            keep,
+            open: Arc::new(Mutex::new(Some(open))),
         };
+        if let Err(why) = store.compact_now() {
+            warnings.push(format!("the session store {} is not made smaller: {why}", file.display()));
+        }
         Ok(Opened {
             store,
             records: kept.records,
@@ -109,36 +120,121 @@ impl Store {
         })
     }
 
-    /// Carries out all changes or none. When this answers `Ok` they survive a power cut.
+    /// Carries out all changes or none. When this answers `Ok`, with the entries as they are kept, all survive a power cut. `now` in
+    /// seconds since the epoch.
     ///
     /// # Errors
     /// What the disk said.
-    pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), String> {
+    pub(crate) async fn commit(&self, changes: Vec<Change>, now: u64) -> Result<Vec<Entry>, String> {
         let store = self.clone();
-        rt::unblock(move || store.commit_now(&changes)).await
+        rt::unblock(move || store.commit_now(changes, now)).await
+    }
+
+    /// One page of the audit.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) async fn audit(&self, query: Query) -> Result<AuditPage, String> {
+        let store = self.clone();
+        let read = move || {
+            let transaction = {
+                let slot = store.open.lock().unwrap_or_else(PoisonError::into_inner);
+                let open = slot
+                    .as_ref()
+                    .ok_or("the store could not be written and is to be opened again")?;
+                open.database.begin_read().map_err(|why| why.to_string())?
+            };
+            audit::page(&transaction, &query).map_err(|why| why.to_string())
+        };
+        rt::unblock(read).await
+    }
+
+    /// Removes entries that are too old or too many, some of them; whether there are more.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) async fn trim(&self, now: u64) -> Result<bool, String> {
+        let store = self.clone();
+        let trim = move || {
+            let keep = store.keep;
+            store.with(|open| {
+                if !open.audit.overdue(keep, now) {
+                    return Ok(false);
+                }
+                let mut totals = open.audit;
+                let transaction = open.database.begin_write()?;
+                totals.trim(&mut transaction.open_table(AUDIT)?, keep, now, TRIM_AT_ONCE)?;
+                transaction.commit()?;
+                let fewer = totals != open.audit;
+                open.audit = totals;
+                Ok(fewer && totals.overdue(keep, now))
+            })
+        };
+        rt::unblock(trim).await
+    }
+
+    /// Makes the file smaller when most of it is free.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) async fn compact(&self) -> Result<(), String> {
+        let store = self.clone();
+        rt::unblock(move || store.compact_now()).await
     }
 
     /// Closes the file, so that the next open need not repair it.
     pub(crate) async fn close(&self) {
         let store = self.clone();
-        rt::unblock(move || drop(store.database.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
+        rt::unblock(move || drop(store.open.lock().unwrap_or_else(PoisonError::into_inner).take())).await;
     }
 
-    fn commit_now(&self, changes: &[Change]) -> Result<(), String> {
+    fn commit_now(&self, changes: Vec<Change>, now: u64) -> Result<Vec<Entry>, String> {
         if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.with(|open| {
+            let mut totals = open.audit;
+            let entries = write(&open.database, changes, &mut totals, self.keep, now)?;
+            open.audit = totals;
+            Ok(entries)
+        })
+    }
+
+    fn compact_now(&self) -> Result<(), String> {
+        let Ok(length) = std::fs::metadata(&self.file).map(|about| about.len()) else {
+            return Ok(());
+        };
+        if length < SMALL {
             return Ok(());
         }
-        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        let database = match slot.take() {
-            Some(database) => database,
-            None => open_file(&self.file)
-                .map_err(|why| DatabaseError::Storage(StorageError::Io(why)))
-                .and_then(create)
-                .map_err(|why| why.to_string())?,
+        self.with(|open| {
+            let transaction = open.database.begin_write()?;
+            let stats = transaction.stats()?;
+            transaction.abort()?;
+            let used = stats.allocated_pages().saturating_mul(stats.page_size() as u64);
+            if used > length / 2 {
+                return Ok(());
+            }
+            match open.database.compact() {
+                Ok(_) => Ok(()),
+                // Somebody reads the audit; the next time will do.
+                Err(CompactionError::TransactionInProgress) => Ok(()),
+                Err(CompactionError::Storage(why)) => Err(why.into()),
+                // There are no savepoints.
+                Err(_) => Ok(()),
+            }
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Open) -> Result<T, redb::Error>) -> Result<T, String> {
+        let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = match slot.take() {
+            Some(open) => open,
+            None => open_again(&self.file).map_err(|why| why.to_string())?,
         };
-        write(&database, changes).map_err(|why| why.to_string())?;
-        *slot = Some(database);
-        Ok(())
+        let done = work(&mut open).map_err(|why| why.to_string())?;
+        *slot = Some(open);
+        Ok(done)
     }
 }
 
@@ -188,14 +284,26 @@ struct Kept {
     owners: Vec<Owner>,
 }
 
-fn read(file: &Path, warnings: &mut Vec<String>) -> Result<(Database, Kept), Failure> {
-    let opened = open_file(file).map_err(|why| Failure::System(why.to_string()))?;
-    let database = create(opened).map_err(redb::Error::from)?;
+fn read(backend: impl StorageBackend, warnings: &mut Vec<String>) -> Result<(Open, Kept), Failure> {
+    let database = create(backend).map_err(redb::Error::from)?;
     let kept = Kept {
         records: rows(&database, SESSIONS, "session", record, warnings)?,
         owners: rows(&database, USERS, "owner of a name", owner, warnings)?,
     };
-    Ok((database, kept))
+    let audit = Totals::of(&database)?;
+    Ok((Open { database, audit }, kept))
+}
+
+fn open_again(file: &Path) -> Result<Open, redb::Error> {
+    let file = open_file(file)?;
+    let database = create(FileBackend::new(file)?)?;
+    let audit = Totals::of(&database)?;
+    Ok(Open { database, audit })
+}
+
+fn file_backend(file: &Path) -> Result<FileBackend, Failure> {
+    let file = open_file(file).map_err(|why| Failure::System(why.to_string()))?;
+    FileBackend::new(file).map_err(|why| redb::Error::from(why).into())
 }
 
 fn open_file(file: &Path) -> io::Result<File> {
@@ -204,11 +312,11 @@ fn open_file(file: &Path) -> io::Result<File> {
     options.open(file)
 }
 
-fn create(file: File) -> Result<Database, DatabaseError> {
+fn create(backend: impl StorageBackend) -> Result<Database, DatabaseError> {
     let mut builder = Database::builder();
-    // A plain open may panic on a file that was altered; the check reads all of it, which is a few pages.
+    // A plain open may panic on a file that was altered; the check reads all of it, some megabytes at most.
     builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-    builder.create_with_backend(FileBackend::new(file)?)
+    builder.create_with_backend(backend)
 }
 
 fn rows<T>(
@@ -235,31 +343,44 @@ fn rows<T>(
     Ok(found)
 }
 
-fn write(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
+fn write(
+    database: &Database,
+    changes: Vec<Change>,
+    totals: &mut Totals,
+    keep: Keep,
+    now: u64,
+) -> Result<Vec<Entry>, redb::Error> {
     // redb's default durability is `Immediate`: `commit` returns after fsync.
     let transaction = database.begin_write()?;
+    let mut entries = Vec::new();
     {
         let mut table = transaction.open_table(SESSIONS)?;
         let mut users = transaction.open_table(USERS)?;
+        let mut audit = transaction.open_table(AUDIT)?;
         for change in changes {
             match change {
                 Change::Put(record) => {
-                    table.insert(record.tag.to_string().as_str(), stored(record).as_slice())?;
+                    table.insert(record.tag.to_string().as_str(), stored(&record).as_slice())?;
                 }
                 Change::Forget(tag) => {
                     table.remove(tag.to_string().as_str())?;
                 }
                 Change::Own(owner) => {
-                    users.insert(owner.user.as_str(), stored_owner(owner).as_slice())?;
+                    users.insert(owner.user.as_str(), stored_owner(&owner).as_slice())?;
                 }
                 Change::Free(user) => {
                     users.remove(user.as_str())?;
                 }
+                Change::Note(mut entry) => {
+                    totals.append(&mut audit, &mut entry)?;
+                    entries.push(entry);
+                }
             }
         }
+        totals.trim(&mut audit, keep, now, entries.len() + TRIM)?;
     }
     transaction.commit()?;
-    Ok(())
+    Ok(entries)
 }
 
 /// Moves the file out of the way, under a name that no other has.
@@ -271,195 +392,8 @@ fn set_aside(file: &Path, now: u64) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-fn stored(record: &Record) -> Vec<u8> {
-    let stored = Stored {
-        token: record.token.reveal().to_owned(),
-        host: record.host.clone(),
-        version: record.version.clone(),
-        created: record.created,
-        held_since: record.held_since,
-        last_seen: record.last_seen,
-    };
-    serde_json::to_vec(&stored).unwrap_or_default()
-}
-
-fn record(tag: &str, stored: &[u8]) -> Result<Record, String> {
-    let tag = Tag::parse(tag).map_err(|why| why.to_string())?;
-    let stored: Stored = serde_json::from_slice(stored).map_err(|why| why.to_string())?;
-    Ok(Record {
-        tag,
-        token: Token::new(stored.token),
-        host: stored.host,
-        version: stored.version,
-        created: stored.created,
-        held_since: stored.held_since,
-        last_seen: stored.last_seen,
-    })
-}
-
-fn stored_owner(owner: &Owner) -> Vec<u8> {
-    let stored = StoredOwner {
-        principal: owner.principal.as_str().to_owned(),
-        since: owner.since,
-    };
-    serde_json::to_vec(&stored).unwrap_or_default()
-}
-
-fn owner(user: &str, stored: &[u8]) -> Result<Owner, String> {
-    let stored: StoredOwner = serde_json::from_slice(stored).map_err(|why| why.to_string())?;
-    Ok(Owner {
-        user: User::parse(user).map_err(|why| why.to_string())?,
-        principal: Principal::parse(&stored.principal)?,
-        since: stored.since,
-    })
-}
-
 #[cfg(test)]
 mod changes;
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    fn sample(tag: &str, last_seen: u64) -> Record {
-        Record {
-            tag: Tag::parse(tag).unwrap(),
-            token: Token::new("0123456789abcdef"),
-            host: "laptop".to_owned(),
-            version: "0.1.0".to_owned(),
-            created: 1,
-            held_since: 2,
-            last_seen,
-        }
-    }
-
-    fn open(file: &Path) -> Opened {
-        Store::open(file, 77).unwrap_or_else(|why| panic!("{why}"))
-    }
-
-    #[test]
-    fn what_was_committed_is_there_after_an_abrupt_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("sessions.redb");
-        let first = open(&file);
-        assert_eq!(first.records, []);
-        let put = |tag, seen| Change::Put(sample(tag, seen));
-        first.store.commit_now(&[put("alice:api", 1), put("bob:web", 1)]).unwrap();
-        first.store.commit_now(&[put("alice:api", 9)]).unwrap();
-        first.store.commit_now(&[Change::Forget(sample("bob:web", 0).tag)]).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        // The image as `kill -9` leaves it: nothing is closed, nothing is flushed any more.
-        let image = directory.path().join("image.redb");
-        std::fs::copy(&file, &image).unwrap();
-        let second = open(&image);
-        assert_eq!(second.warnings, Vec::<String>::new());
-        assert_eq!(second.records, [sample("alice:api", 9)]);
-    }
-
-    #[test]
-    fn names_and_files_of_older_daemons() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("sessions.redb");
-        // As a daemon wrote it that knew of sessions only.
-        let old = create(open_file(&file).unwrap()).unwrap();
-        let transaction = old.begin_write().unwrap();
-        let record = sample("alice:api", 1);
-        transaction
-            .open_table(SESSIONS)
-            .unwrap()
-            .insert("alice:api", stored(&record).as_slice())
-            .unwrap();
-        transaction.commit().unwrap();
-        drop(old);
-        let first = open(&file);
-        assert_eq!(
-            (first.records, first.owners, first.warnings),
-            (vec![record], Vec::new(), Vec::new())
-        );
-        let own = |user: &str| Owner {
-            user: User::parse(user).unwrap(),
-            principal: Principal::parse("arn:aws:iam::123456789012:user/alice").unwrap(),
-            since: 5,
-        };
-        let both = [Change::Own(own("alice")), Change::Own(own("bob"))];
-        first.store.commit_now(&both).unwrap();
-        first.store.commit_now(&[Change::Free(own("bob").user)]).unwrap();
-        drop(first.store);
-        assert_eq!(open(&file).owners, [own("alice")]);
-    }
-
-    #[test]
-    fn two_daemons_cannot_share_a_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("sessions.redb");
-        let first = open(&file);
-        let second = Store::open(&file, 0).err().map(|error| error.exit);
-        assert_eq!(second, Some(Exit::Conflict));
-        drop(first);
-        open(&file);
-    }
-
-    #[test]
-    fn a_damaged_file_is_set_aside() {
-        let check = |name: &str, damage: &dyn Fn(&mut Vec<u8>)| {
-            let directory = tempfile::tempdir().unwrap();
-            let file = directory.path().join("sessions.redb");
-            let first = open(&file);
-            first.store.commit_now(&[Change::Put(sample("alice:api", 1))]).unwrap();
-            drop(first);
-            let mut bytes = std::fs::read(&file).unwrap();
-            damage(&mut bytes);
-            std::fs::write(&file, &bytes).unwrap();
-            let second = open(&file);
-            assert_eq!(second.records, [], "{name}");
-            assert_eq!(second.warnings.len(), 1, "{name}: {:?}", second.warnings);
-            let aside = directory.path().join("sessions.redb.damaged-77");
-            assert_eq!(std::fs::read(aside).unwrap(), bytes, "{name}");
-            second.store.commit_now(&[Change::Put(sample("bob:web", 2))]).unwrap();
-            drop(second);
-            assert_eq!(open(&file).records, [sample("bob:web", 2)], "{name}");
-        };
-        check("another kind of file", &|bytes| *bytes = vec![b'x'; 5000]);
-        check("a cut file", &|bytes| bytes.truncate(bytes.len() / 3));
-        check("zeros behind the head", &|bytes| bytes[512..].fill(0));
-        check("a few flipped bytes", &|bytes| {
-            for byte in bytes[4096..].iter_mut().step_by(97) {
-                *byte ^= 0x55;
-            }
-        });
-    }
-
-    #[test]
-    fn no_damage_ends_the_process() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("sessions.redb");
-        let first = open(&file);
-        for number in 0..40 {
-            let record = sample(&format!("alice:s{number}"), number);
-            first.store.commit_now(&[Change::Put(record)]).unwrap();
-        }
-        drop(first);
-        let whole = std::fs::read(&file).unwrap();
-        // A fixed walk over the file stands for chance: each round spoils one other place in another way.
-        for round in 0..60_usize {
-            let mut bytes = whole.clone();
-            let place = (round * 7919) % 40_000 % bytes.len();
-            bytes[place] ^= u8::try_from(round % 255 + 1).unwrap();
-            std::fs::write(&file, &bytes).unwrap();
-            // Opening works, with or without what was there; it must not panic.
-            drop(open(&file));
-        }
-    }
-
-    #[test]
-    fn records_of_other_versions() {
-        let check = |tag: &str, json: &str, fine: bool| assert_eq!(record(tag, json.as_bytes()).is_ok(), fine, "{tag} {json}");
-        let whole = r#"{"token":"t","host":"h","version":"v","created":1,"held_since":2,"last_seen":3,"later":[]}"#;
-        check("alice", whole, false);
-        check("alice:api", "{}", false);
-        check("alice:api", "", false);
-        check("alice:api", whole, true);
-    }
-}
+mod tests;

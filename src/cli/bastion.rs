@@ -1,6 +1,7 @@
 //! `ephemwork bastion`: what belongs to the bastion on AWS. Arguments become what is wanted; `provision` decides and does.
 
 mod apply;
+mod audit;
 mod print;
 mod sessions;
 mod show;
@@ -39,6 +40,7 @@ enum Verb {
     Policy(Policy),
     Snippet(Snippet),
     Users(users::Arguments),
+    Audit(audit::Arguments),
 }
 
 /// Show what makes or repairs the bastion; with --live do it.
@@ -220,10 +222,11 @@ struct Asked {
 }
 
 pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
-    // On the bastion itself there is no ephemwork.toml, and `users` needs none.
+    // On the bastion itself there is no ephemwork.toml, and `users` and `audit` need none.
     let config = || super::load(host);
     match arguments.verb {
         Verb::Users(users) => users::run(host, users),
+        Verb::Audit(audit) => audit::run(host, audit),
         Verb::Init(init) => {
             let mut wanted = wanted(&config()?, init.region.as_deref())?;
             let mut mistakes = Vec::new();

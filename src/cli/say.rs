@@ -217,7 +217,15 @@ impl Screen {
     fn note(&self, note: &Note) -> String {
         let text = sentence(note);
         match (note, self.colour) {
-            (Note::Lost(_) | Note::StillLost(..) | Note::Exited(..) | Note::Sick(..) | Note::Displaced(..), true) => {
+            (
+                Note::Lost(_)
+                | Note::StillLost(..)
+                | Note::Exited(..)
+                | Note::Sick(..)
+                | Note::Displaced(..)
+                | Note::Outlived(..),
+                true,
+            ) => {
                 format!("\x1b[31m{text}\x1b[0m\n")
             }
             (Note::Reconnected(_), true) => format!("\x1b[32m{text}\x1b[0m\n"),
@@ -307,6 +315,7 @@ fn sentence(note: &Note) -> String {
         Note::Reconnected(took) => format!("connected again after {}", time(*took)),
         Note::Draining => "the bastion is about to stop; connecting anew".to_owned(),
         Note::Displaced(service, Some(by)) => format!("{service}: {by} has taken the tag over"),
+        Note::Outlived(service, why) => format!("{service}: the bastion ended the session: {why}"),
         Note::Displaced(service, None) => format!("{service}: the bastion's admin released the tag"),
         Note::Down(service) => format!("{service}: asked to end"),
         Note::Stopping => "stopping".to_owned(),

@@ -12,7 +12,7 @@ pub(crate) use sessions::sweep;
 
 use super::local::{Local, Say};
 use super::records::Records;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tunnel::{Link, Requests};
 
 /// Which bastion, with all that reaching it takes.
@@ -92,14 +92,6 @@ impl Bastion {
                 })
             }
             Bastion::Ec2(ec2) => ec2.connect(records, say).await,
-        }
-    }
-
-    /// A refusal of the bastion, with what repairs it here.
-    pub(super) fn hinted(&self, error: Error) -> Error {
-        match self {
-            Bastion::Local(_) => error,
-            Bastion::Ec2(_) => trouble::version_hint(error),
         }
     }
 

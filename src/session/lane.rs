@@ -259,7 +259,7 @@ impl Course<'_> {
             lane: self.lane,
             only,
         };
-        let claimed = link.claim(&claim).await.map_err(|error| self.way.bastion.hinted(error))?;
+        let claimed = link.claim(&claim).await?;
         self.way.records.set_token(self.bastion, tag, Some(claimed.token)).await
     }
 
@@ -287,7 +287,13 @@ impl Course<'_> {
         let (tag, by) = match event {
             protocol::Event::Draining => return self.teller.tell(Event::Draining(self.number)).await,
             protocol::Event::Displaced { tag, by } => (tag, Some(by)),
-            protocol::Event::Released { tag } => (tag, None),
+            protocol::Event::Released { tag, why: Some(why) } => {
+                if let Some(index) = index(&tag.service) {
+                    self.teller.tell(Event::Outlived(index, why)).await;
+                }
+                return;
+            }
+            protocol::Event::Released { tag, why: None } => (tag, None),
             protocol::Event::Unknown => return,
         };
         if let Some(index) = index(&tag.service) {

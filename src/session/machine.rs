@@ -154,6 +154,7 @@ impl Machine {
             Event::Terminate if self.ready => self.signal(Outcome::Fine, now),
             Event::Terminate => self.signal(Outcome::Interrupted, now),
             Event::Displaced(index, by) => self.displaced(index, by),
+            Event::Outlived(index, why) => self.outlived(index, &why),
             Event::Connected(_)
             | Event::ConnectFailed(..)
             | Event::Claimed(..)
@@ -401,6 +402,22 @@ impl Machine {
             };
             let hint = format!("to take it back: ephemwork up {service} --takeover");
             self.end(Outcome::Failed(Error::new(Exit::Conflict, what).hint(hint)));
+        }
+    }
+
+    /// The bastion ended the session by its own rule.
+    fn outlived(&mut self, index: Index, why: &str) {
+        let work = &self.works[index];
+        if work.phase == Phase::Ended || self.ending.is_some() {
+            return;
+        }
+        let tag = work.job.tag.clone();
+        self.tell(Note::Outlived(tag.service.clone(), why.to_owned()));
+        self.stop(index, false);
+        if self.all_ended() {
+            let error = Error::new(Exit::Conflict, format!("the bastion ended {tag}")).because(why);
+            let hint = format!("claim it anew: ephemwork up {}", tag.service);
+            self.end(Outcome::Failed(error.hint(hint)));
         }
     }
 

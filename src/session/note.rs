@@ -51,6 +51,8 @@ pub(crate) enum Note {
     Draining,
     /// Another machine, or the bastion's admin (`None`), took the service's tag.
     Displaced(Service, Option<String>),
+    /// The bastion ended the service's session, for this reason.
+    Outlived(Service, String),
     /// One service ends because `down` asked for it.
     Down(Service),
     /// Everything ends.

@@ -13,12 +13,14 @@ use smol::channel::{Receiver, Sender};
 use smol::lock::Mutex;
 
 use super::measure::{self, Measured};
+use super::skew;
 use super::ssh::{self, Ended, Login, Unconnected};
 use super::transport::{Stream, Transport};
 use crate::error::{Error, Exit, Result};
+use crate::protocol::audit::AuditPage;
 use crate::protocol::{
-    CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
-    Released, Sessions, UsersView,
+    self, CONTROL_SUBSYSTEM, Claim, Claimed, Event, Left, MEASURE_SUBSYSTEM, REQUESTS_SUBSYSTEM, Refusal, Release, ReleaseUser,
+    Released, Sessions, Speaks, UsersView,
 };
 use crate::rt;
 
@@ -47,6 +49,8 @@ const CONTROL_IDLE: Duration = Duration::from_millis(500);
 /// One live connection to a bastion.
 pub struct Link {
     handle: ssh::Handle,
+    /// How the stream came, in a word.
+    transport: &'static str,
     control: Arc<Mutex<Option<Control>>>,
     events: Receiver<Event>,
     ended: Ended,
@@ -148,6 +152,14 @@ impl Link {
         self.call(Method::POST, "/v1/users/release", Some(release)).await
     }
 
+    /// One page of the bastion's audit, for its admins; `path` is `/v1/audit` with its query.
+    ///
+    /// # Errors
+    /// As the bastion says, or [`Exit::Unreachable`].
+    pub(crate) async fn audit(&self, path: &str) -> Result<AuditPage> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
     /// How fast the connection is; takes some seconds, bounded.
     ///
     /// # Errors
@@ -232,6 +244,8 @@ impl Link {
             .method(method)
             .uri(format!("http://bastion{path}"))
             .header("content-type", "application/json")
+            .header(protocol::TRANSPORT, self.transport)
+            .header(protocol::PROTOCOL, Speaks::own().to_string())
             .body(Full::new(Bytes::from(body)))
             .map_err(|why| Error::new(Exit::Bug, "a message could not be written").because(why))?;
         let exchange = async {
@@ -242,7 +256,8 @@ impl Link {
                 .collect()
                 .await
                 .map_err(|why| why.to_string())?;
-            Ok::<_, String>((head.status, body.to_bytes()))
+            let said = head.headers.get(protocol::PROTOCOL).and_then(|value| value.to_str().ok());
+            Ok::<_, String>((head.status, said.and_then(Speaks::parse), body.to_bytes()))
         };
         let answered = smol::future::or(async { Some(rt::timeout(CALL_LIMIT, exchange).await) }, async {
             self.ended.wait().await;
@@ -252,19 +267,18 @@ impl Link {
         if let Some(control) = &mut *self.control.lock().await {
             control.used = Instant::now();
         }
-        let (status, body) = match answered {
+        let (status, theirs, body) = match answered {
             Some(Some(result)) => result.map_err(broken)?,
             Some(None) => return Err(broken(format!("nothing within {} s", CALL_LIMIT.as_secs()))),
             None => return Err(broken(self.ended.wait().await)),
         };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|why| {
-                Error::new(Exit::Unreachable, format!("the bastion's answer to {path} is not understood"))
-                    .because(why)
-                    .hint("bring laptop and bastion to the same version")
-            });
+            return serde_json::from_slice(&body).map_err(|why| skew::not_understood(path, &why, theirs.as_ref()));
         }
-        Err(refused(status, &body))
+        if status == StatusCode::NOT_FOUND {
+            return Err(skew::unknown_call(path, theirs.as_ref()));
+        }
+        Err(skew::hinted(refused(status, &body), theirs.as_ref()))
     }
 }
 
@@ -274,10 +288,12 @@ async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests), 
 }
 
 async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
+    let transport = stream.word();
     let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
     let link = Link {
         handle: connected.handle,
+        transport,
         control: Arc::default(),
         events,
         ended: connected.ended,

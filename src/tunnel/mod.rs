@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod link;
 pub(crate) mod measure;
 mod pace;
+mod skew;
 pub mod ssh;
 pub(crate) mod ssm;
 pub(crate) mod stream;

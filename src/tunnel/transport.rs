@@ -29,6 +29,18 @@ pub(crate) enum Stream {
     Eice(Box<EiceStream>),
 }
 
+impl Stream {
+    /// The transport in one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Stream::Tcp(_) => "tcp",
+            Stream::Unix(_) => "unix",
+            Stream::Ssm(_) => "ssm",
+            Stream::Eice(_) => "eice",
+        }
+    }
+}
+
 /// Both directions of a stream.
 trait Both: AsyncRead + AsyncWrite {}
 

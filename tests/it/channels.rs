@@ -20,14 +20,14 @@ const INITIAL_WINDOW: u16 = 4;
 const MIB: u32 = 1024 * 1024;
 
 /// One SSH connection that channels are opened on.
-struct Master<'a> {
+pub(crate) struct Master<'a> {
     bastion: &'a Bastion,
     socket: String,
     _process: Process,
 }
 
 /// One channel: its program, and HTTP/2 over it.
-struct Channel {
+pub(crate) struct Channel {
     program: Child,
     frames: Frames,
 }
@@ -40,7 +40,7 @@ impl Drop for Channel {
 }
 
 impl Master<'_> {
-    fn start(bastion: &Bastion) -> Master<'_> {
+    pub(crate) fn start(bastion: &Bastion) -> Master<'_> {
         let socket = bastion.path("master.sock");
         let shown = socket.display().to_string();
         let mut command = bastion.ssh("alice", "alice", &["-N", "-M", "-S", &shown]);
@@ -75,7 +75,7 @@ impl Master<'_> {
     }
 
     /// A control channel, on which the bastion serves.
-    fn control(&self) -> Channel {
+    pub(crate) fn control(&self) -> Channel {
         let mut channel = self.open("ephemwork-control");
         channel.frames.0.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         channel.frames.send(&frame(SETTINGS, 0, 0, b""));
@@ -87,13 +87,27 @@ impl Master<'_> {
 /// Asks on a control channel.
 #[track_caller]
 fn call(channel: &mut Channel, stream: u32, method: &str, path: &str, body: &str) -> String {
-    let fields = [
+    call_with(channel, stream, method, path, body, &[])
+}
+
+/// The same with more fields in its head.
+#[track_caller]
+pub(crate) fn call_with(
+    channel: &mut Channel,
+    stream: u32,
+    method: &str,
+    path: &str,
+    body: &str,
+    more: &[(&str, &str)],
+) -> String {
+    let mut fields = vec![
         (":method", method),
         (":scheme", "http"),
         (":path", path),
         (":authority", "bastion"),
         ("content-type", "application/json"),
     ];
+    fields.extend_from_slice(more);
     channel.frames.send(&frames::head(stream, 0, &fields));
     channel.frames.send(&frame(DATA, END_STREAM, stream, body.as_bytes()));
     match channel.frames.outcome(stream) {

@@ -9,6 +9,7 @@ pub(crate) mod cloud;
 pub(crate) mod engineer;
 pub(crate) mod frames;
 pub(crate) mod library;
+pub(crate) mod other;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod relay;

@@ -5,8 +5,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::body::Outgoing;
+use super::body::{Flight, Outgoing};
 use super::door::Counted;
+use crate::bastiond::pace::Paced;
 use crate::bastiond::route;
 use crate::upstream;
 
@@ -73,9 +74,16 @@ impl Asked {
         self.body.take()
     }
 
-    /// The whole of it for one attempt over HTTP/1.1.
-    pub(super) fn request(&mut self) -> Request<Outgoing> {
-        let body = self.body().map_or(Outgoing::Empty, Outgoing::Client);
+    /// The whole of it for one attempt over HTTP/1.1; what goes through a lane is counted there.
+    pub(super) fn request(&mut self, flight: Option<&Flight>) -> Request<Outgoing> {
+        let body = match (self.body(), flight) {
+            (None, _) => Outgoing::Empty,
+            (Some(body), None) => Outgoing::Client(body),
+            (Some(body), Some(flight)) => {
+                let upload = flight.uploads(body.size_hint().exact());
+                Outgoing::Counted(Paced::new(body, &flight.lane.pace), upload)
+            }
+        };
         Request::from_parts(self.head(), body)
     }
 }

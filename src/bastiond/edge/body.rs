@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -13,6 +13,7 @@ use super::door::Counted;
 use super::exchange::{Cut, Exchange};
 use crate::bastiond::lane::{Expected, Lane, Permit};
 use crate::bastiond::metrics::Counters;
+use crate::bastiond::pace::{Pace, Paced};
 use crate::bastiond::state::Daemon;
 use crate::rt::Task;
 use crate::tunnel::stream::{self, TunnelBody};
@@ -53,7 +54,10 @@ fn broken(why: &(dyn std::error::Error + 'static)) -> (Cut, String) {
 /// A request's body on its way out of the edge over HTTP/1.1.
 pub(crate) enum Outgoing {
     Empty,
+    /// A client's.
     Client(Incoming),
+    /// The same to a session, counted.
+    Counted(Paced<Incoming>, Upload),
 }
 
 /// The body of an answer of the edge.
@@ -62,6 +66,8 @@ pub(crate) struct EdgeBody {
     /// The request's body, which may still be on its way; it is cancelled with the answer.
     upload: Option<Task<()>>,
     flight: Option<Flight>,
+    /// How fast it may be, of a session.
+    pace: Option<Pace>,
     exchange: Option<Exchange>,
     /// As what the request is counted.
     counted: Option<Counted>,
@@ -186,6 +192,7 @@ impl EdgeBody {
             source: Source::Own(Some(text.into())),
             upload: None,
             flight: None,
+            pace: None,
             exchange: None,
             counted: None,
         }
@@ -196,6 +203,7 @@ impl EdgeBody {
         EdgeBody {
             source: Source::Tunnel(body),
             upload,
+            pace: Some(Pace::of(&flight.lane.pace)),
             flight: Some(flight),
             exchange: None,
             counted: None,
@@ -207,6 +215,7 @@ impl EdgeBody {
         EdgeBody {
             source: Source::Http1(Box::new(body)),
             upload: None,
+            pace: flight.as_ref().map(|flight| Pace::of(&flight.lane.pace)),
             flight,
             exchange: None,
             counted: None,
@@ -246,6 +255,9 @@ impl Body for EdgeBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(pace) = &mut this.pace {
+            ready!(pace.poll_ready(cx));
+        }
         let polled: Poll<Option<Result<_, BodyError>>> = match &mut this.source {
             Source::Own(text) => Poll::Ready(text.take().filter(|text| !text.is_empty()).map(|text| Ok(Frame::data(text)))),
             Source::Tunnel(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
@@ -255,6 +267,9 @@ impl Body for EdgeBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(flight), Some(data)) = (&mut this.flight, frame.data_ref()) {
                     flight.answered(data.len() as u64);
+                    if let Some(pace) = &mut this.pace {
+                        pace.passed(data.len());
+                    }
                 }
             }
             Poll::Ready(Some(Err(why))) => {
@@ -305,6 +320,15 @@ impl Body for Outgoing {
         match self.get_mut() {
             Outgoing::Empty => Poll::Ready(None),
             Outgoing::Client(body) => Pin::new(body).poll_frame(cx),
+            Outgoing::Counted(body, upload) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &polled
+                    && let Some(data) = frame.data_ref()
+                {
+                    upload.moved(data.len() as u64);
+                }
+                polled
+            }
         }
     }
 
@@ -312,6 +336,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Empty => true,
             Outgoing::Client(body) => body.is_end_stream(),
+            Outgoing::Counted(body, _) => body.is_end_stream(),
         }
     }
 
@@ -319,6 +344,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Empty => SizeHint::with_exact(0),
             Outgoing::Client(body) => body.size_hint(),
+            Outgoing::Counted(body, _) => body.size_hint(),
         }
     }
 }

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use super::asked::Asked;
 use super::body::{EdgeBody, Flight, Outgoing};
 use super::websocket;
+use crate::bastiond::pace::PacedIo;
 use crate::hop;
 use crate::rt;
 use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
@@ -24,7 +25,7 @@ where
 {
     let is_extended = asked.is_extended;
     let Some(token) = asked.upgrade.clone() else {
-        let request = asked.request();
+        let request = asked.request(flight.as_ref());
         let spare = upstream::spare(&request, || Outgoing::Empty);
         let response = pool.exchange(request, spare, connect).await?;
         return Ok(plain(response, flight));
@@ -51,13 +52,17 @@ where
     let origin = hyper::upgrade::on(&mut response);
     let client = asked.client.take();
     let counted = asked.counted.take();
+    let pace = flight.as_ref().map(|flight| Arc::clone(&flight.lane.pace));
     rt::spawn(async move {
         let _counted = counted;
         let both = async {
             let origin = origin.await.map_err(std::io::Error::other)?;
             let client = client.ok_or_else(|| std::io::Error::other("it was upgraded before"))?;
             let client = client.await.map_err(std::io::Error::other)?;
-            rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await
+            match pace {
+                Some(pace) => rt::copy_bidirectional(&mut rt::io(origin), &mut PacedIo::new(rt::io(client), &pace)).await,
+                None => rt::copy_bidirectional(&mut rt::io(origin), &mut rt::io(client)).await,
+            }
         };
         // The connection's driver ends when it hands the stream over.
         let (moved, ()) = smol::future::zip(both, connection.finish()).await;

@@ -18,6 +18,7 @@ use super::own::{Own, SERVED_BY};
 use super::shared::Shared;
 use super::{Answered, Edge, websocket};
 use crate::bastiond::lane::{Carrier, Lane};
+use crate::bastiond::pace::{Paced, PacedIo};
 use crate::bastiond::ssh::forwards::{self, Unopened};
 use crate::bastiond::ssh::{Forwards, Requests};
 use crate::name::{self, Tag};
@@ -179,6 +180,7 @@ async fn tunnel(
     if let Some(body) = body {
         let gate = gate()?;
         let mut counted = flight.uploads(body.size_hint().exact());
+        let body = Paced::new(body, &flight.lane.pace);
         let upload = rt::spawn(async move {
             let counted = |count| counted.moved(count);
             // Why it ended is told by the answer, or by its absence.
@@ -220,7 +222,15 @@ async fn tunnel(
             Direction::In => flight.downloaded(count),
             Direction::Out => Flight::uploaded(&flight.daemon, &flight.lane, &flight.counters, count),
         };
-        if let Err(why) = stream::relay(rt::io(client), from_laptop, &mut to_laptop, &gate, moved).await {
+        if let Err(why) = stream::relay(
+            PacedIo::new(rt::io(client), &flight.lane.pace),
+            from_laptop,
+            &mut to_laptop,
+            &gate,
+            moved,
+        )
+        .await
+        {
             tracing::debug!("an upgraded connection ended: {why}");
         }
     })

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod quotas;
+
 const NOW: u64 = 1000;
 
 fn tag(text: &str) -> Tag {
@@ -22,6 +24,7 @@ fn asked(lane: u64, host: &str) -> Asked {
         version: "1".to_owned(),
         token: None,
         takeover: false,
+        quotas: Quotas::default(),
     }
 }
 
@@ -237,6 +240,14 @@ fn limits() {
         registry.claim(&more, Token::new("t"), NOW),
         Err(Denied::TooMany(MAX_SESSIONS_PER_USER))
     );
+    let smaller = Asked {
+        quotas: Quotas {
+            sessions: 3,
+            ..Quotas::default()
+        },
+        ..more.clone()
+    };
+    assert_eq!(registry.claim(&smaller, Token::new("t"), NOW), Err(Denied::TooMany(3)));
     let of_bob = Asked {
         tag: tag("bob:api"),
         ..asked(2, "desk")
@@ -414,6 +425,7 @@ proptest! {
                         version: "1".to_owned(),
                         token: before.as_ref().filter(|_| token).map(|session| session.record.token.reveal().to_owned()),
                         takeover,
+                        quotas: Quotas::default(),
                     };
                     match claim(&mut registry, &asked, &format!("token {fresh}"), now) {
                         Ok(grant) => {

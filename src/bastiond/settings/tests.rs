@@ -41,7 +41,7 @@ fn mistakes_come_all_at_once() {
     check(
         &with(&["client_requests=-1", "trusted_hops=17"]),
         "",
-        &["--client-requests: \"-1\" is not a number from 0", "from 0 to 16"],
+        &["--client-requests: \"-1\" is not a number of requests from 0", "from 0 to 16"],
     );
     check(&with(&["metrics=0.0.0.0:9100"]), "", &["not a loopback address"]);
     check(&with(&["rekey_bytes=1000"]), "", &["from 1048576 up"]);
@@ -108,6 +108,38 @@ fn a_flag_wins_and_paths_are_relative_to_where_they_are_written() {
     let plain = settings(WHOLE, "").unwrap();
     assert_eq!(plain.tunables.authorized_keys, Path::new("/s/authorized_keys"));
     assert!(!plain.tunables.authorized_keys_given);
+}
+
+#[test]
+fn quotas() {
+    let with = |more: &'static str| settings(&WHOLE.iter().copied().chain([more]).collect::<Vec<_>>(), "");
+    for (text, part) in [
+        ("user_sessions=0", "number of sessions from 1 to 10000"),
+        ("session_lanes=9", "number of connections from 1 to 8"),
+        (
+            "user_rate=1000",
+            "neither 0 (no limit) nor a number of bytes a second from 65536 up",
+        ),
+        ("session_lifetime=never", "neither 0 (no limit) nor a number of seconds"),
+        ("audit_days=0", "number of days from 1 to 3650"),
+        ("audit_bytes=1", "number of bytes from 65536"),
+    ] {
+        let found = with(text).unwrap_err();
+        assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
+    }
+    assert_eq!(settings(WHOLE, "").unwrap().tunables.quotas, Quotas::default());
+    let found = settings(
+        WHOLE,
+        "user_sessions = 3\nuser_rate = 65536\nsession_lifetime = 60\nsession_lanes = 2\naudit_days = 1",
+    )
+    .unwrap();
+    let quotas = Quotas {
+        sessions: 3,
+        lanes: 2,
+        rate: 65536,
+        lifetime: Some(Duration::from_secs(60)),
+    };
+    assert_eq!((found.tunables.quotas, found.keep.age), (quotas, 86_400));
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Handler {
             address: self.address.clone(),
             client: String::from_utf8_lossy(session.remote_sshid()).trim().to_owned(),
             since: self.daemon.now(),
+            pace: self.daemon.paces.of(user),
         };
         let carrier = match kind {
             LaneKind::Laptop => Carrier::Laptop(Requests::default()),
@@ -216,7 +217,7 @@ impl server::Handler for Handler {
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
         match Box::pin(self.login.admit(&self.daemon, user, key.public_key)).await {
             Ok((user, admitted)) => {
-                self.who = Some(Box::pin(Login::enter(&self.daemon, user, admitted)).await);
+                self.who = Some(Box::pin(Login::enter(&self.daemon, user, admitted, &self.address)).await);
                 Ok(Auth::Accept)
             }
             Err(why) => Ok(self.reject(user, why)),

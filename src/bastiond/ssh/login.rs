@@ -64,10 +64,10 @@ impl Login {
     }
 
     /// The key is proved: the user, if the name is theirs.
-    pub(super) async fn enter(daemon: &Arc<Daemon>, user: User, admitted: Admitted) -> Who {
+    pub(super) async fn enter(daemon: &Arc<Daemon>, user: User, admitted: Admitted, address: &str) -> Who {
         match admitted {
             Admitted::Listed => Who::Member { user, principal: None },
-            Admitted::Sent(sent) => match daemon.enter(&user, &sent.by).await {
+            Admitted::Sent(sent) => match daemon.enter(&user, &sent.by, address).await {
                 Ok(()) => Who::Member {
                     user,
                     principal: Some(sent.by),

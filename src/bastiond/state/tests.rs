@@ -20,10 +20,11 @@ fn daemon(directory: &Path) -> Arc<Daemon> {
     for (key, value) in [("http", "127.0.0.1:0"), ("ssh", "127.0.0.1:0"), ("state", "/nowhere")] {
         texts.flag(key, [value.to_owned()], directory);
     }
-    let opened = Store::open(&directory.join("sessions.redb"), NOW).unwrap_or_else(|why| panic!("{why}"));
+    let settings = texts.settings().unwrap();
+    let opened = Store::open(&directory.join("sessions.redb"), settings.keep, NOW).unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(opened.warnings, Vec::<String>::new());
     Daemon::new(Beginning {
-        settings: texts.settings().unwrap(),
+        settings,
         addresses: Addresses::default(),
         store: opened.store,
         records: opened.records,
@@ -42,6 +43,7 @@ fn lane(daemon: &Daemon, user: &str) -> Arc<Lane> {
         address: "192.0.2.1:5".to_owned(),
         client: "test".to_owned(),
         since: NOW,
+        pace: daemon.paces.of(&User::parse(user).unwrap()),
     };
     // Nobody ends the connection when the lane asks for it: there is none.
     let lane = Arc::new(Lane::new(peer, Carrier::Laptop(Requests::default()), End::default()));

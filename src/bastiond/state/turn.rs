@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Daemon, Refused, Table, lock};
+use super::{Daemon, Refused, Table, audit, lock};
+use crate::bastiond::audit::Actor;
 use crate::bastiond::lane::{Lane, LaneKind};
-use crate::bastiond::registry::{Asked, Denied, Grant, LaneId, Releaser, Token};
+use crate::bastiond::registry::{Asked, Denied, Grant, LaneId, MAX_SESSIONS, Releaser, Token};
 use crate::bastiond::store::Change;
 use crate::name::{Service, Tag, User};
+use crate::protocol::audit::{Entry, Happened};
 use crate::protocol::{self, Claim, Claimed, Event, Released};
 use crate::rt;
 
@@ -18,7 +20,20 @@ impl Daemon {
     /// Binds a tag of `user` to a connection. The session is on disk before this answers. A caller that gives up waiting
     /// does not stop the claim half way.
     pub(crate) async fn claim(self: &Arc<Daemon>, user: &User, claim: &Claim, lane: &Arc<Lane>) -> Result<Claimed, Refused> {
-        if claim.protocol != protocol::VERSION {
+        match self.claim_unless_refused(user, claim, lane).await {
+            Ok(claimed) => Ok(claimed),
+            Err(refused) => {
+                let service = Service::parse(&claim.service).ok();
+                let by = lane.actor(Some(&claim.host));
+                Err(self
+                    .refused(user.as_str(), service.as_ref().map(Service::as_str), by, refused)
+                    .await)
+            }
+        }
+    }
+
+    async fn claim_unless_refused(self: &Arc<Daemon>, user: &User, claim: &Claim, lane: &Arc<Lane>) -> Result<Claimed, Refused> {
+        if !(protocol::OLDEST..=protocol::VERSION).contains(&claim.protocol) {
             return Err(Refused::protocol(claim.protocol));
         }
         let service = Service::parse(&claim.service)
@@ -32,6 +47,7 @@ impl Daemon {
             version: protocol::shown(&claim.version),
             token: claim.token.clone(),
             takeover: claim.takeover,
+            quotas: self.tunables().quotas,
         };
         let daemon = self.clone();
         uncut(async move { daemon.claim_in_turn(&asked).await }).await
@@ -43,18 +59,30 @@ impl Daemon {
         if self.draining() {
             return Err(Refused::new(503, "the bastion is about to stop").hint("connect again in a moment"));
         }
-        let grant = {
-            let table = self.table();
-            if !table.lanes.get(&asked.lane).is_some_and(|lane| self.owns(lane)) {
+        let (grant, by) = {
+            let mut table = self.table();
+            let Some(lane) = table.lanes.get(&asked.lane).filter(|lane| self.owns(lane)).cloned() else {
                 return Err(Refused::new(410, "the connection of this claim has ended"));
-            }
-            table
-                .registry
-                .claim(asked, fresh, self.now())
-                .map_err(|denied| table.refused(&asked.tag, denied))?
+            };
+            table.account(&asked.tag);
+            let granted = table.registry.claim(asked, fresh, self.now());
+            let grant = granted.map_err(|denied| table.refused(&asked.tag, denied))?;
+            (grant, lane.actor(Some(&asked.host)))
         };
         if !grant.unchanged {
-            self.commit(vec![Change::Put(grant.record.clone())]).await?;
+            let event = match &grant.lost {
+                Some(_) => Happened::TookOver,
+                None if grant.resumed => Happened::Returned,
+                None => Happened::Claimed,
+            };
+            let (from, used) = grant.lost.clone().unzip();
+            let entry = Entry {
+                from,
+                used,
+                ..self.entry(event, &asked.tag, by)
+            };
+            self.commit(vec![Change::Put(grant.record.clone()), Change::Note(entry)])
+                .await?;
         }
         self.apply(&grant);
         Ok(Claimed {
@@ -70,6 +98,12 @@ impl Daemon {
         let tag = &grant.record.tag;
         let mut table = self.table();
         table.registry.grant(grant);
+        if grant.lost.is_some()
+            && let Some(way) = table.routes.get_mut(tag)
+        {
+            // What its last holder's requests moved is not the new one's.
+            way.count();
+        }
         if !table.lanes.contains_key(&grant.lane) {
             // It ended while the record was being written; its session is leased like any other whose lane ended.
             let now = self.now();
@@ -105,19 +139,42 @@ impl Daemon {
 
     async fn release_in_turn(&self, tag: &Tag, token: Option<&str>, by: Releaser) -> Result<Released, Refused> {
         let _turn = self.turn.lock().await;
-        let held = {
-            let table = self.table();
+        let (decided, actor) = {
+            let mut table = self.table();
+            table.account(tag);
             let decided = table.registry.release(tag, token, by);
-            decided.map_err(|denied| table.refused(tag, denied))?
+            (decided.map_err(|denied| table.refused(tag, denied)), table.actor(by, tag))
+        };
+        let held = match decided {
+            Ok(held) => held,
+            Err(refused) => {
+                let service = Some(tag.service.as_str());
+                return Err(self.refused(tag.user.as_str(), service, actor, refused).await);
+            }
         };
         if held {
-            self.commit(vec![Change::Forget(tag.clone())]).await?;
-            self.forget(tag, by);
+            let entry = self.end_of(Happened::Released, tag, actor);
+            self.commit(vec![Change::Forget(tag.clone()), Change::Note(entry)]).await?;
+            self.forget(tag, by, None);
         }
         Ok(Released { released: held })
     }
 
-    pub(super) fn forget(&self, tag: &Tag, by: Releaser) {
+    /// The entry of a session that is about to be forgotten.
+    pub(super) fn end_of(&self, event: Happened, tag: &Tag, by: Actor) -> Entry {
+        let mut table = self.table();
+        table.account(tag);
+        let record = table.registry.session(tag).map(|session| &session.record);
+        let entry = self.entry(event, tag, by);
+        Entry {
+            host: entry.host.clone().or_else(|| record.map(|record| record.host.clone())),
+            used: record.map(|record| record.used),
+            ..entry
+        }
+    }
+
+    /// `why` is a sentence for a laptop that did not ask for it.
+    pub(super) fn forget(&self, tag: &Tag, by: Releaser, why: Option<&str>) {
         let mut table = self.table();
         let Some(session) = table.registry.forget(tag) else { return };
         table.refresh(tag, &self.metrics);
@@ -125,23 +182,29 @@ impl Daemon {
         let others: Vec<Arc<Lane>> = others.filter_map(|id| table.lanes.get(id).cloned()).collect();
         let idle: Vec<bool> = others.iter().map(|lane| !table.registry.carries(lane.id)).collect();
         drop(table);
-        tracing::info!(%tag, by_admin = by == Releaser::Admin, "released");
+        tracing::info!(%tag, by_admin = by == Releaser::Admin, why, "released");
         lock(&self.changed).tell();
         for (lane, idle) in others.iter().zip(idle) {
-            lane.notify(Event::Released { tag: tag.clone() });
+            lane.notify(Event::Released {
+                tag: tag.clone(),
+                why: why.map(str::to_owned),
+            });
             if idle && lane.kind == LaneKind::OpenSsh {
-                lane.close(&format!("{tag} was released"));
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                lane.close(&format!("{tag} was released{why}"));
             }
         }
     }
 
     pub(super) async fn commit(&self, changes: Vec<Change>) -> Result<(), Refused> {
-        self.store.commit(changes).await.map_err(|why| {
+        let stored = self.store.commit(changes, self.now()).await.map_err(|why| {
             tracing::error!(%why, "the session store cannot be written");
             Refused::new(503, "the bastion cannot write its session store")
                 .because(why)
                 .hint("ask its admin to look at the disk")
-        })
+        })?;
+        stored.iter().for_each(audit::tell);
+        Ok(())
     }
 }
 
@@ -157,9 +220,17 @@ impl Table {
                 .holder(host, since, None),
             Denied::LaneNumber(number) => Refused::new(400, format!("lane {number} is beyond the most that a session may have")),
             Denied::TooLong(what) => Refused::new(400, format!("the {what} of this claim is too long")),
-            Denied::TooMany(limit) => {
-                Refused::new(429, format!("{limit} sessions are held already")).hint("release one that is not needed")
-            }
+            Denied::TooMany(limit) => Refused::new(429, format!("{} holds {limit} sessions already", tag.user))
+                .because("this bastion lets one user have no more (user_sessions)")
+                .hint("give one back: ephemwork down SERVICE; or ask the bastion's admin for more (--user-sessions)"),
+            Denied::Full => Refused::new(429, format!("{MAX_SESSIONS} sessions are held already, of all users"))
+                .because("a bastion holds no more")
+                .hint("ask its admin, who sees them all: ephemwork status --all"),
+            Denied::TooManyLanes(limit) => Refused::new(429, format!("{tag} has {limit} connections already"))
+                .because("this bastion lets one session have no more (session_lanes)")
+                .hint(format!(
+                    "lanes = {limit} under [tunnel] asks for no more; the bastion's admin may allow more (--session-lanes)"
+                )),
         }
     }
 }

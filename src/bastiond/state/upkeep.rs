@@ -5,27 +5,36 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Daemon, StagingUrl, lock};
+use crate::bastiond::audit::Actor;
 use crate::bastiond::authorize::Authorized;
 use crate::bastiond::lane::Lane;
+use crate::bastiond::registry::Releaser;
 use crate::bastiond::settings::Tunables;
 use crate::bastiond::store::Change;
 use crate::name::Tag;
 use crate::protocol::Event;
+use crate::protocol::audit::{Entry, Happened};
 use crate::rt;
 use crate::tunnel::traffic::SAMPLE_EVERY;
 
 /// The pause before ended leases are tried again when the store could not be written.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How often the time at which live sessions were last seen is stored. It is shown to people, who count in minutes.
+/// How often the time at which live sessions were last seen is stored, and what went through them. It is shown to people, who count in
+/// minutes.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(300);
 
 impl Daemon {
-    /// Forgets sessions when their leases end, for ever.
+    /// Forgets sessions when their leases end, and when they are as old as they may become, for ever.
     pub(crate) async fn end_leases(&self) {
         loop {
             let changed = self.changed();
-            let next = self.table().registry.next_expiry();
+            let lifetime = self.tunables().quotas.lifetime;
+            let next = {
+                let registry = &self.table().registry;
+                let outlived = lifetime.and_then(|lifetime| registry.next_outlived(lifetime.as_secs()));
+                registry.next_expiry().into_iter().chain(outlived).min()
+            };
             let now = self.now();
             match next {
                 None => changed.await,
@@ -34,7 +43,7 @@ impl Daemon {
                     smol::future::or(changed, over).await;
                 }
                 Some(_) => {
-                    if !self.forget_expired().await {
+                    if !self.forget_expired().await || !self.forget_outlived(lifetime).await {
                         rt::sleep(RETRY).await;
                     }
                 }
@@ -45,7 +54,11 @@ impl Daemon {
     async fn forget_expired(&self) -> bool {
         let _turn = self.turn.lock().await;
         let expired: Vec<Tag> = self.table().registry.expired(self.now());
-        let changes = expired.iter().map(|tag| Change::Forget(tag.clone())).collect();
+        let changes = expired.iter().flat_map(|tag| {
+            let entry = self.end_of(Happened::LeaseOver, tag, Actor::default());
+            [Change::Forget(tag.clone()), Change::Note(entry)]
+        });
+        let changes = changes.collect();
         if self.commit(changes).await.is_err() {
             return false;
         }
@@ -60,12 +73,41 @@ impl Daemon {
         true
     }
 
+    async fn forget_outlived(&self, lifetime: Option<Duration>) -> bool {
+        let Some(lifetime) = lifetime else { return true };
+        let _turn = self.turn.lock().await;
+        let outlived = self.table().registry.outlived(lifetime.as_secs(), self.now());
+        let why = format!(
+            "it is {} old, and this bastion lets sessions become no older (session_lifetime)",
+            humantime::format_duration(lifetime)
+        );
+        let changes = outlived.iter().flat_map(|tag| {
+            let entry = Entry {
+                why: Some(why.clone()),
+                ..self.end_of(Happened::LifetimeOver, tag, Actor::default())
+            };
+            [Change::Forget(tag.clone()), Change::Note(entry)]
+        });
+        let changes = changes.collect();
+        if self.commit(changes).await.is_err() {
+            return false;
+        }
+        for tag in &outlived {
+            self.forget(tag, Releaser::Admin, Some(&why));
+        }
+        true
+    }
+
     /// Stores now and then when live sessions were last seen, for ever.
     pub(crate) async fn keep_last_seen(&self) {
         loop {
             rt::sleep(LAST_SEEN_EVERY).await;
             let _turn = self.turn.lock().await;
-            let seen = self.table().registry.seen(self.now());
+            let seen = {
+                let mut table = self.table();
+                table.account_all();
+                table.registry.seen(self.now())
+            };
             if !seen.is_empty() && self.commit(seen.into_iter().map(Change::Put).collect()).await.is_err() {
                 tracing::warn!("when sessions were last seen is not stored");
             }
@@ -109,7 +151,10 @@ impl Daemon {
                 .cloned()
                 .collect()
         };
+        self.paces.set_rate(tunables.quotas.rate);
         *lock(&self.tunables) = Arc::new(tunables);
+        // Lifetimes may end earlier now.
+        lock(&self.changed).tell();
         *lock(&self.authorized) = Arc::new(authorized);
         for lane in gone {
             tracing::warn!(user = %lane.user, "the user has no key any more, the connection is ended");
@@ -134,6 +179,9 @@ impl Daemon {
     /// Writes the last of the store and closes it.
     pub(crate) async fn close_store(&self) {
         let _turn = self.turn.lock().await;
+        if self.commit(self.last_changes()).await.is_err() {
+            tracing::warn!("what went through the sessions last is not stored");
+        }
         self.store.close().await;
     }
 

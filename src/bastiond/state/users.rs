@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::turn::uncut;
 use super::{Daemon, Refused, lock};
+use crate::bastiond::audit::Actor;
 use crate::bastiond::authorize::Admitted;
 use crate::bastiond::keys::Blob;
 use crate::bastiond::lane::Lane;
@@ -14,6 +15,7 @@ use crate::bastiond::registry::Releaser;
 use crate::bastiond::store::Change;
 use crate::bastiond::users::Denied;
 use crate::name::{Tag, User};
+use crate::protocol::audit::{Entry, Happened};
 use crate::protocol::{Released, UserView, UsersView};
 
 impl Daemon {
@@ -27,7 +29,19 @@ impl Daemon {
     }
 
     /// Gives the name to this caller if it is theirs, or nobody's yet. It is on disk before this answers.
-    pub(crate) async fn enter(self: &Arc<Daemon>, user: &User, principal: &Principal) -> Result<(), Refused> {
+    pub(crate) async fn enter(self: &Arc<Daemon>, user: &User, principal: &Principal, address: &str) -> Result<(), Refused> {
+        let by = Actor {
+            principal: Some(principal.to_string()),
+            address: Some(address.to_owned()),
+            ..Actor::default()
+        };
+        match self.enter_unless_refused(user, principal, by.clone()).await {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.refused(user.as_str(), None, by, refused).await),
+        }
+    }
+
+    async fn enter_unless_refused(self: &Arc<Daemon>, user: &User, principal: &Principal, by: Actor) -> Result<(), Refused> {
         let pattern = self.settings.access.eic.as_ref().and_then(|eic| eic.user.as_ref());
         if let Some(pattern) = pattern {
             // The ARN says the name; there is nothing to remember.
@@ -44,10 +58,10 @@ impl Daemon {
                 .hint(format!("use it: user = \"{own}\" under [tunnel], or EPHEMWORK_USER={own}")));
         }
         let (daemon, user, principal) = (self.clone(), user.clone(), principal.clone());
-        uncut(async move { daemon.enter_in_turn(&user, &principal).await }).await
+        uncut(async move { daemon.enter_in_turn(&user, &principal, by).await }).await
     }
 
-    async fn enter_in_turn(&self, user: &User, principal: &Principal) -> Result<(), Refused> {
+    async fn enter_in_turn(&self, user: &User, principal: &Principal, by: Actor) -> Result<(), Refused> {
         let _turn = self.turn.lock().await;
         let entered = lock(&self.users).enter(user, principal, self.now());
         let new = match entered {
@@ -78,7 +92,8 @@ impl Daemon {
                     .hint("take another name (user under [tunnel], or EPHEMWORK_USER)"),
             );
         }
-        self.commit(vec![Change::Own(new.clone())]).await?;
+        let entry = self.entry_of_name(Happened::NameGiven, user.as_str(), by);
+        self.commit(vec![Change::Own(new.clone()), Change::Note(entry)]).await?;
         tracing::info!(%user, caller = %principal, "the name is theirs from now on");
         lock(&self.users).own(new);
         Ok(())
@@ -141,12 +156,12 @@ impl Daemon {
     }
 
     /// Frees a name: its sessions are released and its connections ended, so that nothing of the old owner is left under it.
-    pub(crate) async fn free(self: &Arc<Daemon>, user: &User) -> Result<Released, Refused> {
+    pub(crate) async fn free(self: &Arc<Daemon>, user: &User, by: Actor) -> Result<Released, Refused> {
         let (daemon, user) = (self.clone(), user.clone());
-        uncut(async move { daemon.free_in_turn(&user).await }).await
+        uncut(async move { daemon.free_in_turn(&user, by).await }).await
     }
 
-    async fn free_in_turn(&self, user: &User) -> Result<Released, Refused> {
+    async fn free_in_turn(&self, user: &User, by: Actor) -> Result<Released, Refused> {
         let _turn = self.turn.lock().await;
         let Some(owner) = lock(&self.users).owner(user).cloned() else {
             return Ok(Released { released: false });
@@ -156,11 +171,19 @@ impl Daemon {
             let all = table.registry.sessions().map(|session| &session.record.tag);
             all.filter(|tag| tag.user == *user).cloned().collect()
         };
-        let forget = tags.iter().map(|tag| Change::Forget(tag.clone()));
-        self.commit(forget.chain([Change::Free(user.clone())]).collect()).await?;
+        let freed = Entry {
+            from: Some(owner.principal.to_string()),
+            ..self.entry_of_name(Happened::NameFreed, user.as_str(), by.clone())
+        };
+        let forget = tags.iter().flat_map(|tag| {
+            let entry = self.end_of(Happened::Released, tag, by.clone());
+            [Change::Forget(tag.clone()), Change::Note(entry)]
+        });
+        let changes = forget.chain([Change::Free(user.clone()), Change::Note(freed)]);
+        self.commit(changes.collect()).await?;
         lock(&self.users).free(user);
         for tag in &tags {
-            self.forget(tag, Releaser::Admin);
+            self.forget(tag, Releaser::Admin, None);
         }
         let lanes: Vec<Arc<Lane>> = {
             let table = self.table();

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::tests::KEEP;
 use super::{Change, Store};
 use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::{Record, Token};
 use crate::bastiond::users::Owner;
 use crate::name::{Tag, User};
+use crate::protocol::audit::Used;
 
 /// How many changes are made, unless the variable says more: `EPHEMWORK_TEST_CHANGES=1000000 cargo test a_million_changes`.
 const CHANGES: u64 = 20_000;
@@ -28,7 +30,7 @@ const LOOK_EVERY: u64 = 500;
 const OPEN_EVERY: u64 = 100_000;
 
 fn open(file: &Path) -> super::Opened {
-    Store::open(file, 0).unwrap_or_else(|why| panic!("{why}"))
+    Store::open(file, KEEP, 0).unwrap_or_else(|why| panic!("{why}"))
 }
 
 #[test]
@@ -87,13 +89,14 @@ fn a_million_changes_leave_a_small_file() {
                     created: number / 2,
                     held_since: number / 2,
                     last_seen: number,
+                    used: Used::default(),
                     tag,
                 };
                 sessions.insert(record.tag.to_string(), record.clone());
                 Change::Put(record)
             }
         };
-        opened.store.commit_now(&[change]).unwrap();
+        opened.store.commit_now(vec![change], number).unwrap();
         if number % LOOK_EVERY == 0 {
             largest = largest.max(std::fs::metadata(&file).unwrap().len());
             assert!(largest <= MOST, "{largest} bytes after {number} changes");

@@ -50,14 +50,14 @@ pub(super) struct Arguments {
 }
 
 /// Where the bastion is asked.
-enum Way {
+pub(super) enum Way {
     Socket(PathBuf),
     /// Over a tunnel of this project's.
     Tunnel(Box<(Config, Wanted)>),
 }
 
 /// The socket that is named, or that of the daemon on this machine; without one the project's bastion in AWS.
-fn way(host: &Host, named: Option<&str>, region: Option<&str>) -> Result<Way> {
+pub(super) fn way(host: &Host, named: Option<&str>, region: Option<&str>) -> Result<Way> {
     if let Some(path) = named {
         return Ok(Way::Socket(host.directory.join(path)));
     }
@@ -132,7 +132,12 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     })
 }
 
-async fn call<A: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Option<serde_json::Value>) -> Result<A> {
+pub(super) async fn call<A: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Option<serde_json::Value>,
+) -> Result<A> {
     let unreachable = |why: String| {
         Error::new(Exit::Unreachable, format!("no bastion answers at {}", socket.display()))
             .because(why)
@@ -160,7 +165,7 @@ async fn call<A: DeserializeOwned>(socket: &Path, method: Method, path: &str, bo
         },
         _ => Error::new(
             Exit::Unreachable,
-            format!("the daemon at {} knows nothing of names", socket.display()),
+            format!("the daemon at {} does not know this call", socket.display()),
         )
         .because(format!("it answered {status}"))
         .hint("bring it to this version"),

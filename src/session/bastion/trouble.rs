@@ -177,18 +177,6 @@ pub(super) fn key_refused(user: &str, instance: &str, why: Option<String>) -> Er
     )
 }
 
-/// A laptop and a bastion of different versions.
-pub(super) fn version_hint(error: Error) -> Error {
-    let speaks = error.what.starts_with("this bastion speaks protocol");
-    match (speaks, error.hint.as_deref()) {
-        (true, Some(hint)) if hint.starts_with("bring the bastion") => {
-            let hint = format!("{hint}: ephemwork bastion upgrade --live");
-            error.hint(hint)
-        }
-        _ => error,
-    }
-}
-
 /// A user name that EC2 Instance Connect would refuse.
 pub(super) fn bad_user(user: &str, why: &str) -> Error {
     Error::new(
@@ -233,23 +221,6 @@ mod tests {
         check("_", true);
         check("alice.b-c_d", true);
         check("alice-", true);
-    }
-
-    /// The sentences are those of `bastiond::refused`, where a test holds them to this.
-    #[test]
-    fn versions() {
-        let refusal = |what: &str, hint: &str| Error::new(Exit::Config, what).hint(hint);
-        let check = |what, hint, repaired: &str| {
-            let error = version_hint(refusal(what, hint));
-            assert_eq!((error.what.as_str(), error.hint.as_deref()), (what, Some(repaired)));
-        };
-        let newer = "this bastion speaks protocol 1, the laptop speaks 2";
-        let bastion = "bring the bastion to the laptop's version";
-        check(newer, bastion, &format!("{bastion}: ephemwork bastion upgrade --live"));
-        let older = "this bastion speaks protocol 2, the laptop speaks 1";
-        let laptop = "bring the laptop to the bastion's version";
-        check(older, laptop, laptop);
-        check("carol:api is held by another machine", "take it", "take it");
     }
 
     #[test]

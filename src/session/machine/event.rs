@@ -98,6 +98,8 @@ pub(crate) enum Event {
     Bulk(usize),
     /// A tag is somebody else's now: another host's, or nobody's.
     Displaced(Index, Option<String>),
+    /// The bastion ended the session, for this reason; it may be claimed anew.
+    Outlived(Index, String),
     /// A release over this connection was answered, or nobody waits for the answer any longer.
     Released(u64, Index),
     /// `ephemwork down` for these services; none means all.

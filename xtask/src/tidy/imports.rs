@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "name.rs",
     "protocol.rs",
+    "protocol/",
     "error.rs",
     "config.rs",
     "config/",
@@ -68,6 +69,7 @@ const PURE: &[&str] = &[
     "aws/ssm",
     "aws/sts",
     "aws/xml",
+    "bastiond/audit",
     "bastiond/authorize/blocks",
     "bastiond/clients",
     "bastiond/principal",
@@ -75,6 +77,7 @@ const PURE: &[&str] = &[
     "bastiond/route",
     "session/machine",
     "session/pause",
+    "tunnel/skew",
     "provision/cost",
     "provision/desired",
     "provision/documents",
