@@ -4,6 +4,7 @@
 //! else the machine does falls on all alike, and medians are compared. What is compared is in [`parts`], the goals are in
 //! [`report`]. It never leaves this machine.
 
+mod faults;
 mod histogram;
 pub(crate) mod lane;
 mod load;
@@ -25,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use argh::FromArgs;
 use ephemwork::host::Host;
 use ephemwork::rt;
+use ephemwork_net::Form;
 use serde_json::json;
 
 use process::Running;
@@ -32,17 +34,18 @@ use product::{Product, Programs};
 use report::Report;
 
 /// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`;
-/// `cargo xtask bench ssm` measures the way through Session Manager instead
+/// `cargo xtask bench ssm` measures the way through Session Manager instead, `cargo xtask bench faults` what clients see of faults
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 pub(crate) struct Arguments {
-    /// ssm: the way through Session Manager, against a double with the real agent's pace
+    /// ssm: the way through Session Manager, against a double with the real agent's pace; faults: what clients see while things
+    /// fail, in network namespaces (as root; EPHEMWORK_NET_LONG=1 for those that take minutes)
     #[argh(positional)]
     way: Option<String>,
     /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels
     #[argh(switch)]
     quick: bool,
-    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside (repeatable)
+    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside; of faults: a part of a name (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// nginx's worker_processes (default auto)
@@ -112,14 +115,25 @@ const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat
 
 /// What [`Arguments::way`] may be.
 const SSM: &str = "ssm";
+const FAULTS: &str = "faults";
 
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
-    let parts = if arguments.way.is_some() { ssm::PARTS } else { PARTS };
-    if let Some(unknown) = arguments.only.iter().find(|part| !parts.contains(&part.as_str())) {
+    let parts: Vec<&str> = match arguments.way.as_deref() {
+        None => PARTS.to_vec(),
+        Some(SSM) => ssm::PARTS.to_vec(),
+        Some(FAULTS) => ephemwork_net::FAULTS.iter().map(|fault| fault.name).collect(),
+        Some(unknown) => {
+            return Err(format!(
+                "there is no way {unknown:?} to measure; there are {SSM} and {FAULTS}"
+            ));
+        }
+    };
+    let fits = |only: &String| match arguments.way.as_deref() {
+        Some(FAULTS) => parts.iter().any(|part| part.contains(only.as_str())),
+        _ => parts.contains(&only.as_str()),
+    };
+    if let Some(unknown) = arguments.only.iter().find(|only| !fits(only)) {
         return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")));
-    }
-    if let Some(unknown) = arguments.way.as_deref().filter(|way| *way != SSM) {
-        return Err(format!("there is no way {unknown:?} to measure; there is {SSM}"));
     }
     if !cfg!(target_os = "linux") {
         return Err("the benchmark reads /proc and runs on Linux only".to_owned());
@@ -134,7 +148,8 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
             let directory = PathBuf::from(host.variable("TMPDIR").unwrap_or("/tmp"));
             let directory = directory.join(format!("ephemwork-bench-{}", std::process::id()));
             clean_up_on_every_way_out(&directory)?;
-            let result = match &arguments.way {
+            let result = match arguments.way.as_deref() {
+                Some(FAULTS) => measure_faults(host, arguments, &programs, &directory),
                 Some(_) => measure_ssm(arguments, &programs, &directory),
                 None => measure(arguments, &programs, &directory),
             };
@@ -222,6 +237,25 @@ fn measure_ssm(arguments: &Arguments, programs: &Programs, directory: &Path) -> 
     };
     let (document, result) = ssm::measure(&order, &about);
     save("ssm-", &document)?;
+    result
+}
+
+/// What clients see of faults.
+fn measure_faults(host: &Host, arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let long = host.variable("EPHEMWORK_NET_LONG").is_some();
+    let order = faults::Order {
+        form: match (arguments.quick, long) {
+            (true, _) => Form::Short,
+            (false, false) => Form::Full,
+            (false, true) => Form::Long,
+        },
+        only: &arguments.only,
+        ephemwork: &programs.ephemwork,
+        helper: &programs.ephemwork.with_file_name("ephemwork-net"),
+        directory,
+    };
+    let (document, result) = faults::measure(&order, &about(arguments));
+    save("faults-", &document)?;
     result
 }
 
