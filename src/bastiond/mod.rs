@@ -143,7 +143,7 @@ async fn serve(host: &Host, flags: &Flags, settings: Settings) -> Result<Exit> {
         .environment
         .get(OsStr::new("NOTIFY_SOCKET"))
         .map(|socket| socket.as_os_str());
-    let open = open(settings).await?;
+    let open = open(settings, notify).await?;
     let (directory, daemon) = (open.directory, open.daemon);
     let ready = Ready {
         pid: std::process::id(),
@@ -197,8 +197,15 @@ enum Upkeep {
     Audit,
 }
 
-/// Takes the directory, reads what is kept in it, and binds every socket.
-async fn open(settings: Settings) -> Result<Open> {
+/// Takes the directory, reads what is kept in it, and binds every socket that the service manager has not kept for it.
+async fn open(settings: Settings, notify: Option<&OsStr>) -> Result<Open> {
+    let mut kept = if notify.is_some() { rt::inherited() } else { Vec::new() };
+    let ssh = match &settings.ssh {
+        SshAddress::Tcp(address) => Some(*address),
+        SshAddress::Unix(_) => None,
+    };
+    let asked = [Some(settings.http), ssh];
+    kept.retain(|listener| listener.local_addr().is_ok_and(|at| asked.contains(&Some(at))));
     let directory = Directory::take(&settings.state)?;
     let loaded = Authorized::of(&settings)?;
     let opened = Store::open(&directory.file("sessions.redb"), settings.keep, now())?;
@@ -206,10 +213,10 @@ async fn open(settings: Settings) -> Result<Open> {
         tracing::warn!("{warning}");
     }
     let key = HostKey::load_or_make(&settings.state)?;
-    let http = bind(settings.http, "--http").await?;
+    let http = listen(settings.http, "--http", &mut kept, notify).await?;
     let (ssh, ssh_address) = match &settings.ssh {
         SshAddress::Tcp(address) => {
-            let listener = bind(*address, "--ssh").await?;
+            let listener = listen(*address, "--ssh", &mut kept, notify).await?;
             let address = local(&listener, *address);
             (SshListener::Tcp(listener), address)
         }
@@ -252,6 +259,35 @@ async fn open(settings: Settings) -> Result<Open> {
         addresses,
         daemon,
     })
+}
+
+/// The listener that was kept, if there is one for this address; else a new one, which is given away to be kept.
+async fn listen(
+    address: SocketAddr,
+    flag: &str,
+    kept: &mut Vec<std::net::TcpListener>,
+    notify: Option<&OsStr>,
+) -> Result<rt::TcpListener> {
+    let ours = |listener: &std::net::TcpListener| listener.local_addr().is_ok_and(|at| at == address);
+    if let Some(index) = kept.iter().position(ours) {
+        match rt::TcpListener::from_std(kept.remove(index)) {
+            Ok(listener) => {
+                tracing::info!(%address, "whoever connected meanwhile was kept waiting by the service manager");
+                return Ok(listener);
+            }
+            Err(why) => tracing::warn!(%why, %address, "the service manager's socket cannot be used"),
+        }
+    }
+    let name = flag.trim_start_matches('-');
+    // What was kept of another address under this name is given up first: it would be in the way.
+    if let Err(why) = notify::forget(notify, name) {
+        tracing::warn!(%why, "the service manager is not told");
+    }
+    let listener = bind(address, flag).await?;
+    if let Err(why) = notify::keep(notify, name, &listener) {
+        tracing::warn!(%why, "the service manager does not keep {address}: who connects during a restart is refused");
+    }
+    Ok(listener)
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<rt::TcpListener> {

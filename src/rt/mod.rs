@@ -6,6 +6,7 @@
 pub mod certificates;
 mod dial;
 mod hyper_seam;
+mod inherited;
 mod readahead;
 mod signals;
 mod smithy;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use dial::{Dialer, Secure, Undialed};
 pub use hyper_seam::{HyperExecutor, HyperTimer, Io, io};
+pub use inherited::inherited;
 pub use readahead::Readahead;
 pub use signals::{Signal, Signals};
 pub use smithy::{Network, SmithyClient, SmithySleep};

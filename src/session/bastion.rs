@@ -5,6 +5,7 @@ mod find;
 mod sessions;
 mod trouble;
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 pub(crate) use ec2::Ec2;
@@ -31,6 +32,8 @@ pub(crate) struct Reached {
     pub(crate) place: Place,
     /// The bastion's host key, `ssh-ed25519 AAAA…`: what tokens are kept under.
     pub(crate) host_key: String,
+    /// This machine's address on the way, where the connection ends with it.
+    pub(crate) local: Option<SocketAddr>,
     /// When another connection must take its place, because somebody in between ends this one soon after.
     pub(crate) until: Option<Instant>,
     pub(crate) rest: Rest,
@@ -87,6 +90,7 @@ impl Bastion {
                         through: None,
                     },
                     host_key: ready.host_key,
+                    local: None,
                     until: None,
                     rest: Rest::Nothing,
                 })

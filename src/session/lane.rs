@@ -1,5 +1,7 @@
 //! One connection to the bastion while it lives: claims and releases in their order, and what the bastion says.
 
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +25,9 @@ use crate::tunnel::traffic::{SAMPLE_EVERY, Traffic};
 const RELEASE: Duration = Duration::from_secs(2);
 /// How many claims and releases wait for their turn; there are two a service at most, and a claim is never asked for twice.
 const ASKS: usize = 1024;
+
+/// How often it is looked whether this machine still has the address of a connection: two system calls.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What does not change from lane to lane.
 pub(super) struct Way {
@@ -87,6 +92,7 @@ impl Lane {
                     requests,
                     place,
                     host_key,
+                    local,
                     until,
                     rest,
                 }) => {
@@ -109,6 +115,7 @@ impl Lane {
                         lane,
                         bastion: &host_key,
                         teller: &teller,
+                        local,
                         until,
                         leave: &leave,
                     };
@@ -150,6 +157,20 @@ async fn sample(traffic: &Traffic) {
     }
 }
 
+/// Waits until this machine has an address no more. Nothing is ever heard on a connection from such an address, so that nobody need wait for
+/// its silence.
+async fn moved(local: SocketAddr) {
+    let any_port = SocketAddr::new(local.ip(), 0);
+    loop {
+        rt::sleep(LOOK).await;
+        // A socket that is bound and closed sends nothing.
+        match UdpSocket::bind(any_port) {
+            Err(why) if why.kind() == io::ErrorKind::AddrNotAvailable => return,
+            _ => {}
+        }
+    }
+}
+
 struct Course<'a> {
     way: &'a Way,
     number: u64,
@@ -158,6 +179,8 @@ struct Course<'a> {
     /// The bastion's host key: what tokens are kept under.
     bastion: &'a str,
     teller: &'a Teller,
+    /// This machine's address on the way.
+    local: Option<SocketAddr>,
     /// When another connection must take its place.
     until: Option<rt::Instant>,
     leave: &'a Leave,
@@ -188,6 +211,14 @@ impl Course<'_> {
                 }
             };
             let over = async { Turn::Over(link.closed().await) };
+            let moved = async {
+                match self.local {
+                    Some(local) => moved(local).await,
+                    None => std::future::pending().await,
+                }
+                Turn::Over("this machine has left the network of the connection".to_owned())
+            };
+            let over = smol::future::or(over, moved);
             let due = async {
                 match until {
                     Some(at) => rt::sleep_until(at).await,

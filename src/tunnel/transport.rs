@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -74,6 +75,14 @@ impl Transport {
 }
 
 impl Stream {
+    /// This machine's end of a TCP connection, which goes with the network.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) | Stream::Ssm(_) | Stream::Eice(_) => None,
+        }
+    }
+
     /// Whether SSH is to compress what goes through it.
     pub(super) fn compression(&self) -> Compression {
         match self {

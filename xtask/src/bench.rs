@@ -5,6 +5,7 @@
 //! [`report`]. It never leaves this machine.
 
 pub(crate) mod endure;
+mod faults;
 mod histogram;
 pub(crate) mod lane;
 mod load;
@@ -26,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use argh::FromArgs;
 use ephemwork::host::Host;
 use ephemwork::rt;
+use ephemwork_net::Form;
 use serde_json::json;
 
 use process::Running;
@@ -33,12 +35,13 @@ use product::{Product, Programs};
 use report::Report;
 
 /// measure against nginx + OpenSSH, side by side: `cargo xtask bench`, or `cargo xtask bench --quick --only requests`;
-/// `cargo xtask bench ssm` measures the way through Session Manager instead, `cargo xtask bench load` is half an hour of mixed traffic
-/// and faults
+/// `cargo xtask bench ssm` measures the way through Session Manager instead, `cargo xtask bench faults` what clients see of faults,
+/// and `cargo xtask bench load` is half an hour of mixed traffic and faults
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 pub(crate) struct Arguments {
-    /// ssm: the way through Session Manager, against a double with the real agent's pace; load: traffic, faults and a crowd
+    /// ssm: the way through Session Manager, against a double with the real agent's pace; faults: what clients see while things
+    /// fail, in network namespaces (as root; EPHEMWORK_NET_LONG=1 for those that take minutes); load: traffic, faults and a crowd
     #[argh(positional)]
     way: Option<String>,
     /// a minute instead of some five: fewer and shorter rounds, and no more than 100 idle tunnels; load: 2 minutes and a crowd of 200
@@ -56,7 +59,8 @@ pub(crate) struct Arguments {
     /// load: a number that makes the same faults and requests again
     #[argh(option)]
     seed: Option<u64>,
-    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside; of load: mixed or crowd (repeatable)
+    /// one part: requests, bulk, beside, syscalls, idle or flat; of ssm: down, up or beside; of faults: a part of a name; of load:
+    /// mixed or crowd (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// nginx's worker_processes (default auto)
@@ -127,18 +131,26 @@ const PARTS: &[&str] = &["requests", "bulk", "beside", "syscalls", "idle", "flat
 /// What [`Arguments::way`] may be.
 const SSM: &str = "ssm";
 const LOAD: &str = "load";
+const FAULTS: &str = "faults";
 
 pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
-    let parts = match arguments.way.as_deref() {
-        Some(LOAD) => endure::PARTS,
-        Some(_) => ssm::PARTS,
-        None => PARTS,
+    let parts: Vec<&str> = match arguments.way.as_deref() {
+        None => PARTS.to_vec(),
+        Some(SSM) => ssm::PARTS.to_vec(),
+        Some(LOAD) => endure::PARTS.to_vec(),
+        Some(FAULTS) => ephemwork_net::FAULTS.iter().map(|fault| fault.name).collect(),
+        Some(unknown) => {
+            return Err(format!(
+                "there is no way {unknown:?} to measure; there are {SSM}, {FAULTS} and {LOAD}"
+            ));
+        }
     };
-    if let Some(unknown) = arguments.only.iter().find(|part| !parts.contains(&part.as_str())) {
+    let fits = |only: &String| match arguments.way.as_deref() {
+        Some(FAULTS) => parts.iter().any(|part| part.contains(only.as_str())),
+        _ => parts.contains(&only.as_str()),
+    };
+    if let Some(unknown) = arguments.only.iter().find(|only| !fits(only)) {
         return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")));
-    }
-    if let Some(unknown) = arguments.way.as_deref().filter(|way| ![SSM, LOAD].contains(way)) {
-        return Err(format!("there is no way {unknown:?} to measure; there are {SSM} and {LOAD}"));
     }
     if !cfg!(target_os = "linux") {
         return Err("the benchmark reads /proc and runs on Linux only".to_owned());
@@ -155,6 +167,7 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
             clean_up_on_every_way_out(&directory)?;
             let result = match arguments.way.as_deref() {
                 Some(LOAD) => endure(arguments, &programs, &directory),
+                Some(FAULTS) => measure_faults(host, arguments, &programs, &directory),
                 Some(_) => measure_ssm(arguments, &programs, &directory),
                 None => measure(arguments, &programs, &directory),
             };
@@ -267,6 +280,25 @@ fn endure(arguments: &Arguments, programs: &Programs, directory: &Path) -> Resul
     };
     let (document, result) = endure::run(&order, programs, &about);
     save("load-", &document)?;
+    result
+}
+
+/// What clients see of faults.
+fn measure_faults(host: &Host, arguments: &Arguments, programs: &Programs, directory: &Path) -> Result<(), String> {
+    let long = host.variable("EPHEMWORK_NET_LONG").is_some();
+    let order = faults::Order {
+        form: match (arguments.quick, long) {
+            (true, _) => Form::Short,
+            (false, false) => Form::Full,
+            (false, true) => Form::Long,
+        },
+        only: &arguments.only,
+        ephemwork: &programs.ephemwork,
+        helper: &programs.ephemwork.with_file_name("ephemwork-net"),
+        directory,
+    };
+    let (document, result) = faults::measure(&order, &about(arguments));
+    save("faults-", &document)?;
     result
 }
 

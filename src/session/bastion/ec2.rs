@@ -264,6 +264,7 @@ impl Ec2 {
                 key,
                 host_key: pin.as_ref().map(|pin| pin.key.clone()).unwrap_or_default(),
             };
+            let local = opened.stream.local();
             let why = match Link::over(opened.stream, &login).await {
                 Ok((link, requests)) => {
                     return Ok(Reached {
@@ -271,6 +272,7 @@ impl Ec2 {
                         requests,
                         place: self.place(kind, account, target),
                         host_key: login.host_key,
+                        local,
                         until: opened.until,
                         rest: opened.rest,
                     });

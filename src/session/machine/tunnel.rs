@@ -14,8 +14,9 @@ use crate::session::pause;
 
 /// The longest wait before adding a lane again while others carry the requests: nobody waits for it, and each attempt is a call of AWS.
 const MOST_BESIDE: Duration = Duration::from_secs(60);
-/// A connection that stood this long begins again with the first wait.
-const FORGIVEN: Duration = Duration::from_secs(5);
+/// A connection that stood this long begins again with the first wait: one that is lost again and again makes at most one attempt in
+/// this time.
+const FORGIVEN: Duration = Duration::from_secs(1);
 /// How often a person is told that the connection is still gone.
 const REMIND: Duration = Duration::from_secs(10);
 /// How long fewer lanes have to be enough before one leaves: uploads come in groups, and making a lane takes about a second.

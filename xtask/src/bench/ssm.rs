@@ -2,10 +2,9 @@
 //! keeps to the real agent's pace: 1 KiB a message, then a sleep of 1 ms.
 //!
 //! Everything is real but AWS: `ephemwork up`, `ephemwork-bastiond`, the double, each a process, and what AWS's control plane says in
-//! [`control`]. "Down" is from the bastion to the laptop, where the agent's pace is the limit: bodies of requests. "Up" is the other way:
+//! `tests/net`. "Down" is from the bastion to the laptop, where the agent's pace is the limit: bodies of requests. "Up" is the other way:
 //! bodies of answers. Both are measured at the edge, and with round trips of 0 and 40 ms.
 
-mod control;
 mod figures;
 mod world;
 

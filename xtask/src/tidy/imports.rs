@@ -22,6 +22,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["rt/"]),
     ("rustls_native_certs", &["rt/"]),
     ("russh", &["tunnel/ssh", "bastiond/ssh"]),
+    ("listenfd", &["rt/"]),
     ("webpki", &["rt/"]),
     ("redb", &["bastiond/store", "session/records"]),
     ("aws_config", &["aws/client.rs", "aws/credentials.rs"]),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ephemwork_net::plane::{self, Plane};
 use serde_json::{Value, json};
 
-use super::control;
 use crate::bench::load::{End, Load, Request};
 use crate::bench::process::{self, Running};
 
@@ -105,12 +105,19 @@ impl World {
             edge: address(&ready, "http")?,
             host_key: ready["host_key"].as_str().unwrap_or_default().to_owned(),
             door,
-            plane: control::serve(door, &keys)?,
+            plane: plane::serve(
+                SocketAddr::from(([127, 0, 0, 1], 0)),
+                &Plane {
+                    project: super::PROJECT.to_owned(),
+                    keys,
+                    double: Some(door),
+                },
+            )?,
             double,
             bastion,
         };
         let ssh = address(&ready, "ssh")?.to_string();
-        world.admin("instance", &json!({"instance": control::INSTANCE, "address": ssh}))?;
+        world.admin("instance", &json!({"instance": plane::INSTANCE, "address": ssh}))?;
         Ok(world)
     }
 
@@ -211,7 +218,7 @@ impl World {
     }
 
     fn admin(&self, path: &str, given: &Value) -> Result<Value, String> {
-        match control::post(self.door, &format!("/admin/{path}"), &given.to_string())? {
+        match plane::post(self.door, &format!("/admin/{path}"), &given.to_string())? {
             (200, value) => Ok(value),
             (status, value) => Err(format!("the double: {path} {given}: {status} {value}")),
         }

@@ -1,16 +1,16 @@
-//! As much of AWS as an `up` asks for: which instance is the bastion, a key let in, sessions. The double makes the sessions;
-//! this only speaks AWS's protocol in front of it, and trusts whoever calls.
+//! As much of AWS as an `up` asks for: which instance is the bastion, a key let in, sessions. The double makes the sessions, where
+//! there is one; this only speaks AWS's protocol in front of it, and trusts whoever calls.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// The bastion's instance.
-pub(super) const INSTANCE: &str = "i-0bec0bec0bec0bec0";
+pub const INSTANCE: &str = "i-0bec0bec0bec0bec0";
 
 /// Who calls, whoever it is.
 const CALLER: &str = "arn:aws:sts::123456789012:assumed-role/developer/bench";
@@ -21,17 +21,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request, in bytes: a token and a key fit many times.
 const MAX_REQUEST: usize = 64 * 1024;
 
-/// Serves until the process ends. Sessions are made at `double`; keys that are let in are added to the file `keys`.
-pub(super) fn serve(double: SocketAddr, keys: &Path) -> Result<SocketAddr, String> {
+/// What it serves.
+#[derive(Clone, Debug)]
+pub struct Plane {
+    /// The project of the one bastion there is.
+    pub project: String,
+    /// Keys that are let in are added to this file.
+    pub keys: PathBuf,
+    /// Where sessions are made.
+    pub double: Option<SocketAddr>,
+}
+
+/// Serves on a thread until the process ends; gives the address.
+///
+/// # Errors
+/// The address is taken.
+pub fn serve(at: SocketAddr, plane: &Plane) -> Result<SocketAddr, String> {
     let broken = |why: io::Error| format!("no address for the control plane: {why}");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(broken)?;
+    let listener = TcpListener::bind(at).map_err(broken)?;
     let address = listener.local_addr().map_err(broken)?;
-    let keys = keys.to_owned();
+    let plane = plane.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let keys = keys.clone();
+            let plane = plane.clone();
             std::thread::spawn(move || {
-                if let Err(why) = answer(stream, double, &keys) {
+                if let Err(why) = answer(stream, &plane) {
                     eprintln!("control plane: {why}");
                 }
             });
@@ -40,16 +54,34 @@ pub(super) fn serve(double: SocketAddr, keys: &Path) -> Result<SocketAddr, Strin
     Ok(address)
 }
 
+/// `plane ADDRESS PROJECT KEYS`, without sessions; prints `ready ADDRESS`.
+pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
+    let [at, project, keys] = arguments else {
+        return Err("ADDRESS PROJECT KEYS".to_owned());
+    };
+    let at = at.parse().map_err(|why| format!("{at}: {why}"))?;
+    let plane = Plane {
+        project: project.clone(),
+        keys: keys.into(),
+        double: None,
+    };
+    println!("ready {}", serve(at, &plane)?);
+    loop {
+        std::thread::park();
+    }
+}
+
 /// One request, one answer.
-fn answer(mut stream: TcpStream, double: SocketAddr, keys: &PathBuf) -> Result<(), String> {
+fn answer(mut stream: TcpStream, plane: &Plane) -> Result<(), String> {
+    let keys = &plane.keys;
     stream.set_read_timeout(Some(PATIENCE)).map_err(|why| why.to_string())?;
     let Some((head, body)) = request(&mut stream)? else {
         return Ok(());
     };
     let target = field(&head, "x-amz-target").unwrap_or_default();
-    let (status, kind, text) = match target.split_once('.') {
-        Some(("AmazonSSM", operation)) => forwarded(double, operation, &body)?,
-        Some(("AWSEC2InstanceConnectService", "SendSSHPublicKey")) => {
+    let (status, kind, text) = match (target.split_once('.'), plane.double) {
+        (Some(("AmazonSSM", operation)), Some(double)) => forwarded(double, operation, &body)?,
+        (Some(("AWSEC2InstanceConnectService", "SendSSHPublicKey")), _) => {
             let given: Value = serde_json::from_str(&body).map_err(|why| format!("SendSSHPublicKey: {why}"))?;
             let key = given["SSHPublicKey"].as_str().unwrap_or_default().trim();
             let file = OpenOptions::new().create(true).append(true).open(keys);
@@ -61,9 +93,9 @@ fn answer(mut stream: TcpStream, double: SocketAddr, keys: &PathBuf) -> Result<(
                 json!({"RequestId": "1", "Success": true}).to_string(),
             )
         }
-        _ if body.contains("Action=DescribeInstances") => (200, "text/xml", instances()),
+        _ if body.contains("Action=DescribeInstances") => (200, "text/xml", instances(&plane.project)),
         _ => {
-            let refusal = json!({"__type": "UnknownOperationException", "message": "not served by the benchmark"});
+            let refusal = json!({"__type": "UnknownOperationException", "message": "not served here"});
             eprintln!("control plane: {target:?} {body}");
             (400, "application/x-amz-json-1.1", refusal.to_string())
         }
@@ -91,13 +123,9 @@ fn forwarded(double: SocketAddr, operation: &str, body: &str) -> Result<(u16, &'
 }
 
 /// The one instance, without a VPC: nothing is to be guarded here.
-fn instances() -> String {
+fn instances(project: &str) -> String {
     let tag = |key: &str, value: &str| format!("<item><key>{key}</key><value>{value}</value></item>");
-    let tags = [
-        tag("ephemwork:project", super::PROJECT),
-        tag("ephemwork:component", "bastion"),
-    ]
-    .concat();
+    let tags = [tag("ephemwork:project", project), tag("ephemwork:component", "bastion")].concat();
     format!(
         "<DescribeInstancesResponse><reservationSet><item><instancesSet><item><instanceId>{INSTANCE}</instanceId>\
          <instanceState><name>running</name></instanceState><launchTime>2026-01-01T00:00:00.000Z</launchTime>\
@@ -106,7 +134,10 @@ fn instances() -> String {
 }
 
 /// What the double's door answers: status and JSON.
-pub(super) fn post(double: SocketAddr, path: &str, body: &str) -> Result<(u16, Value), String> {
+///
+/// # Errors
+/// It does not answer.
+pub fn post(double: SocketAddr, path: &str, body: &str) -> Result<(u16, Value), String> {
     let broken = |why: io::Error| format!("the double: {path}: {why}");
     let mut stream = TcpStream::connect(double).map_err(broken)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;

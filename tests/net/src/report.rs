@@ -1,0 +1,227 @@
+//! What a client saw of a fault, and whether that was as it should be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::Asked;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Goal {
+    /// The next good answer comes within this time.
+    pub next: Option<Duration>,
+    /// So many requests at most have another outcome than a good answer; `None`: it is not said how many.
+    pub failed: Option<usize>,
+    /// Both ends notice within this time.
+    pub found: Option<Duration>,
+}
+
+/// What happened, and when, in microseconds of [`crate::client::now`].
+#[derive(Clone, Debug)]
+pub struct Struck {
+    /// The fault began.
+    pub from: u64,
+    /// It was over; the same for one that takes no time.
+    pub healed: u64,
+    /// How long until both ends had noticed.
+    pub found: Option<Duration>,
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub goal: Goal,
+    /// Requests that were under way when it began, or came until all was well.
+    pub asked: usize,
+    /// How many had each outcome.
+    pub outcomes: BTreeMap<String, usize>,
+    /// The longest time that a good answer took.
+    pub longest: Duration,
+    /// From the end of the fault to the next good answer; of a fault that takes no time the longest time without one.
+    pub next: Duration,
+    pub found: Option<Duration>,
+    /// Requests that were under way when it began and whose connection ended with it.
+    cut: usize,
+}
+
+impl Row {
+    /// From all requests that were under way at the beginning or came later.
+    #[must_use]
+    pub fn of(name: &'static str, goal: Goal, struck: &Struck, all: &[Asked]) -> Row {
+        let mut outcomes = BTreeMap::new();
+        for asked in all {
+            let outcome = if asked.done.is_none() {
+                "never answered"
+            } else {
+                &asked.outcome
+            };
+            *outcomes.entry(outcome.to_owned()).or_insert(0) += 1;
+        }
+        let good = || all.iter().filter(|asked| asked.is_good());
+        let longest = good().filter_map(|asked| asked.done?.checked_sub(asked.sent)).max();
+        let mut done: Vec<u64> = good().filter_map(|asked| asked.done).collect();
+        done.sort_unstable();
+        let next = if struck.healed > struck.from {
+            let next = done.iter().find(|&&at| at >= struck.healed);
+            next.map(|at| at - struck.healed)
+        } else {
+            let before = std::iter::once(&struck.from).chain(&done);
+            before.zip(&done).map(|(before, at)| at.saturating_sub(*before)).max()
+        };
+        Row {
+            name,
+            goal,
+            asked: all.len(),
+            outcomes,
+            longest: Duration::from_micros(longest.unwrap_or(0)),
+            next: next.map_or(Duration::MAX, Duration::from_micros),
+            found: struck.found,
+            cut: all
+                .iter()
+                .filter(|asked| asked.sent <= struck.from && asked.outcome == "cut off")
+                .count(),
+        }
+    }
+
+    /// Requests that had no good answer.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.outcomes
+            .iter()
+            .filter(|(outcome, _)| *outcome != "200")
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// What was missed, where times may be `slack` times as long; `None` when nothing was.
+    #[must_use]
+    pub fn missed(&self, slack: u32) -> Option<String> {
+        let late = |goal: Option<Duration>, took: Duration| goal.is_some_and(|goal| took > goal * slack);
+        // A busy machine has more under way at the moment of a kill than one that only does this.
+        let forgiven = if slack > 1 { self.cut } else { 0 };
+        if self.goal.failed.is_some_and(|most| self.failed() > most + forgiven) {
+            return Some(format!("{} requests failed", self.failed()));
+        }
+        // Nothing may be answered wrongly, or never, whatever happens.
+        let never = ["wrong bytes", "never answered", "503 without Retry-After"];
+        if let Some(never) = never.into_iter().find(|never| self.outcomes.contains_key(*never)) {
+            return Some(never.to_owned());
+        }
+        if late(self.goal.next, self.next) {
+            return Some(format!("the next good answer after {}", time(self.next)));
+        }
+        match self.found {
+            Some(found) if late(self.goal.found, found) => Some(format!("found after {}", time(found))),
+            None if self.goal.found.is_some() => Some("not found".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// What the client saw, in words.
+    #[must_use]
+    pub fn saw(&self) -> String {
+        let good = self.outcomes.get("200").copied().unwrap_or(0);
+        let mut words = format!("{good} answered, the longest after {}", time(self.longest));
+        for (outcome, count) in self.outcomes.iter().filter(|(outcome, _)| *outcome != "200") {
+            words.push_str(&format!("; {count} {outcome}"));
+        }
+        if let Some(found) = self.found {
+            words.push_str(&format!(" (noticed after {})", time(found)));
+        }
+        words
+    }
+
+    fn goal(&self) -> String {
+        let next = self.goal.next.map(time);
+        let failed = self.goal.failed.map(|most| format!("{most} failed"));
+        let found = self.goal.found.map(|found| format!("noticed within {}", time(found)));
+        let all: Vec<String> = [next, failed, found].into_iter().flatten().collect();
+        all.join(", ")
+    }
+
+    /// A line of a table in Markdown.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let verdict = match (self.missed(1), self.goal()) {
+            (Some(why), _) => format!("MISSED: {why}"),
+            (None, goal) if goal.is_empty() => String::new(),
+            (None, _) => "reached".to_owned(),
+        };
+        format!(
+            "| {} | {} | {} | {} | {verdict} |",
+            self.name,
+            self.saw(),
+            time(self.next),
+            self.goal()
+        )
+    }
+
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "fault": self.name, "asked": self.asked, "outcomes": self.outcomes, "longest_ms": self.longest.as_millis() as u64,
+            "next_good_ms": u64::try_from(self.next.as_millis()).ok(), "noticed_ms": self.found.map(|found| found.as_millis() as u64),
+            "missed": self.missed(1),
+        })
+    }
+}
+
+/// The head of the table.
+pub const HEAD: &str = "| fault | what clients saw | next good answer | goal | |\n|---|---|---|---|---|";
+
+fn time(time: Duration) -> String {
+    match time {
+        Duration::MAX => "never".to_owned(),
+        time if time < Duration::from_secs(1) => format!("{} ms", time.as_millis()),
+        time if time.subsec_millis() == 0 => format!("{} s", time.as_secs()),
+        time => format!("{:.1} s", time.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(sent: u64, done: u64, outcome: &str) -> Asked {
+        Asked {
+            sent,
+            done: Some(done),
+            outcome: outcome.to_owned(),
+        }
+    }
+
+    #[test]
+    fn rows() {
+        let all = [
+            asked(90, 110, "200"),
+            asked(120, 500, "200"),
+            asked(130, 140, "refused"),
+            asked(510, 520, "200"),
+        ];
+        let at = |from, healed| Struck {
+            from,
+            healed,
+            found: None,
+        };
+        let goal = Goal {
+            failed: Some(0),
+            ..Goal::default()
+        };
+        let row = Row::of("it", goal, &at(100, 100), &all);
+        assert_eq!((row.next.as_micros(), row.longest.as_micros(), row.failed()), (390, 380, 1));
+        assert_eq!(row.missed(9).as_deref(), Some("1 requests failed"));
+        let row = Row::of("it", Goal::default(), &at(100, 505), &all);
+        assert_eq!((row.next.as_micros(), row.missed(1)), (15, None));
+        let late = Goal {
+            next: Some(Duration::from_micros(10)),
+            ..Goal::default()
+        };
+        let row = Row::of("it", late, &at(100, 505), &all);
+        assert!(row.missed(1).is_some() && row.missed(2).is_none());
+        let row = Row::of("it", Goal::default(), &at(100, 600), &all);
+        assert_eq!(row.next, Duration::MAX);
+    }
+}

@@ -1,0 +1,46 @@
+//! The developer's service: answers each request with its own target, filled up to some packets, so that an answer that is another's
+//! or is cut is seen.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+/// The length of every answer, in bytes: more than two full packets.
+pub const LENGTH: usize = 4096;
+
+/// What is answered to a target.
+#[must_use]
+pub fn body(target: &str) -> Vec<u8> {
+    let mut body = target.as_bytes().to_vec();
+    body.push(b'\n');
+    body.resize(LENGTH, b'.');
+    body
+}
+
+/// `service ADDRESS`; prints `ready ADDRESS`.
+pub(crate) fn main(arguments: &[String]) -> Result<(), String> {
+    let [at] = arguments else { return Err("ADDRESS".to_owned()) };
+    let listener = TcpListener::bind(at).map_err(|why| format!("{at}: {why}"))?;
+    println!("ready {at}");
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || serve(stream));
+    }
+    Ok(())
+}
+
+fn serve(stream: TcpStream) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut out = stream.try_clone().ok()?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line).ok().filter(|&count| count > 0)?;
+        let target = line.split(' ').nth(1)?.to_owned();
+        while line.trim() != "" {
+            line.clear();
+            lines.read_line(&mut line).ok().filter(|&count| count > 0)?;
+        }
+        let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes();
+        answer.extend(body(&target));
+        out.write_all(&answer).ok()?;
+    }
+}
