@@ -12,11 +12,10 @@ use crate::bench::process::pause;
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// A piece of work that takes so many times as long as it did at best finds no processor; so does a sleep that lasts a second too long.
-const STARVED: f64 = 100.0;
+/// When the work takes this long, or a sleep is late by it, there was no processor.
 const LATE: Duration = Duration::from_secs(1);
 
-/// The work: some hundred microseconds.
+/// The work: a millisecond at most.
 const TURNS: u64 = 20_000;
 
 /// How long connections that were lost then may take to come back.
@@ -44,16 +43,14 @@ impl Canary {
 
 fn sing(over: &AtomicBool, verdict: &Verdict) -> (u32, Duration) {
     let (mut times, mut long) = (0, Duration::ZERO);
-    let mut best = f64::MAX;
     let mut starved: Option<(usize, Instant)> = None;
     while !over.load(Ordering::Relaxed) {
         let began = Instant::now();
         work();
         let worked = began.elapsed();
-        best = best.min(worked.as_secs_f64());
         pause(EVERY);
         let late = began.elapsed().saturating_sub(worked + EVERY);
-        let found_none = worked.as_secs_f64() > best * STARVED || late > LATE;
+        let found_none = worked > LATE || late > LATE;
         match (&starved, found_none) {
             (None, true) => {
                 times += 1;
