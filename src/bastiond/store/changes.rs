@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::tests::KEEP;
-use super::{Change, Store};
+use super::{Change, Keep, Store};
 use crate::bastiond::principal::Principal;
 use crate::bastiond::registry::{Record, Token};
 use crate::bastiond::users::Owner;
 use crate::name::{Tag, User};
-use crate::protocol::audit::Used;
+use crate::protocol::audit::{Entry, Happened, Used};
 
 /// How many changes are made, unless the variable says more: `EPHEMWORK_TEST_CHANGES=1000000 cargo test a_million_changes`.
 const CHANGES: u64 = 20_000;
@@ -21,9 +20,15 @@ const SESSIONS: u64 = 1000;
 /// Names that belong to somebody, at most.
 const OWNERS: u64 = 250;
 
-/// What the file may have at any time, in bytes. A thousand sessions and their owners are 300 KiB of keys and values; redb has pages of two
-/// generations, and its file grew to 1 MiB over a million changes and not beyond.
-const MOST: u64 = 2 * 1024 * 1024;
+/// What the audit keeps.
+const KEEP: Keep = Keep {
+    age: 90 * 24 * 3600,
+    bytes: 2 * 1024 * 1024,
+};
+
+/// What the file may have at any time, in bytes: a thousand sessions and their owners, 300 KiB of keys and values, and the audit; redb
+/// has pages of two generations.
+const MOST: u64 = 1024 * 1024 + 3 * KEEP.bytes;
 
 /// How often the size is looked at, and how often the file is opened anew, in changes.
 const LOOK_EVERY: u64 = 500;
@@ -96,7 +101,22 @@ fn a_million_changes_leave_a_small_file() {
                 Change::Put(record)
             }
         };
-        opened.store.commit_now(vec![change], number).unwrap();
+        let entry = Entry {
+            number: 0,
+            time: number,
+            event: Happened::Claimed,
+            user: format!("user{}", who / 4),
+            service: Some(format!("service-{}", who % 4)),
+            principal: Some("arn:aws:sts::123456789012:assumed-role/Developer/user@example.com".to_owned()),
+            host: Some("laptop".to_owned()),
+            transport: Some("ssm".to_owned()),
+            address: Some("10.0.0.1:40000".to_owned()),
+            from: None,
+            used: None,
+            why: None,
+            times: 1,
+        };
+        opened.store.commit_now(vec![change, Change::Note(entry)], number).unwrap();
         if number % LOOK_EVERY == 0 {
             largest = largest.max(std::fs::metadata(&file).unwrap().len());
             assert!(largest <= MOST, "{largest} bytes after {number} changes");
