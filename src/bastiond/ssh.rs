@@ -43,6 +43,10 @@ const CROWDED_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is looked whether others wait.
 const CROWD_LOOK: Duration = Duration::from_secs(1);
 
+/// How long a laptop's TCP may leave unacknowledged what it was sent, in milliseconds: as long as it may be silent.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MS: u32 = 9_000;
+
 /// Peers that may be logging in at once. A restart brings all laptops back within seconds, each for some milliseconds.
 const MAX_LOGINS: usize = 256;
 
@@ -127,6 +131,9 @@ async fn accept(listener: &SshListener, server: &Arc<Server>) -> io::Result<()> 
             let (stream, address) = listener.accept().await?;
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true)?;
+            // A laptop to which nothing gets through may well be heard: it is found by what it does not acknowledge.
+            #[cfg(target_os = "linux")]
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS)?;
             let handle = stream.as_fd().try_clone_to_owned()?;
             let peer = Some(address.ip());
             rt::spawn(connection(stream, handle, (peer, address.to_string()), Arc::clone(server))).detach();
