@@ -6,6 +6,7 @@
 
 mod attack_edge;
 mod attack_reach;
+mod attack_secrets;
 mod attack_ssh;
 mod aws_client;
 mod aws_gateway;

@@ -1,9 +1,10 @@
-//! The project's own chores, one verb a file: `cargo xtask tidy | dist | release | bench`.
+//! The project's own chores, one verb a file: `cargo xtask tidy | dist | release | bench | transcripts`.
 
 mod bench;
 mod dist;
 mod release;
 mod tidy;
+mod transcripts;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ enum Verb {
     Bench(bench::Arguments),
     Service(bench::service::Arguments),
     Lane(bench::lane::Arguments),
+    Transcripts(transcripts::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::main(&host, &arguments),
         Verb::Service(arguments) => bench::service::main(&arguments),
         Verb::Lane(arguments) => bench::lane::main(&arguments),
+        Verb::Transcripts(arguments) => transcripts::main(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
