@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 ARGS ?=
+# What the programs print in tests, searched for secrets at the end.
+TRANSCRIPTS = $(CURDIR)/target/tmp/transcripts
 
 .PHONY: help demo check build test lint bench load dist
 
@@ -20,7 +22,9 @@ build: ## the debug program, in target/debug/ephemwork
 # Tests that need a peer (Python packages, OpenSSH, node, curl) say that they skip when it is absent;
 # EPHEMWORK_REQUIRE_PEERS=1, as in .ci/run, makes that a failure.
 test: ## all tests; those whose peers are not installed say so and skip (ARGS=NAME runs some)
-	$(CARGO) test --workspace $(ARGS)
+	rm -rf $(TRANSCRIPTS) && mkdir -p $(TRANSCRIPTS)
+	EPHEMWORK_TEST_TRANSCRIPTS=$(TRANSCRIPTS) $(CARGO) test --workspace $(ARGS)
+	$(CARGO) xtask transcripts $(if $(ARGS),--few) $(TRANSCRIPTS)
 
 lint: ## formatting, clippy with warnings denied, the house rules, licences
 	$(CARGO) fmt --all --check

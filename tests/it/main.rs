@@ -6,6 +6,7 @@
 
 mod attack_edge;
 mod attack_reach;
+mod attack_secrets;
 mod attack_ssh;
 mod audit;
 mod aws_client;

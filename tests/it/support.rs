@@ -42,6 +42,9 @@ pub(crate) use ssm::Ssm;
 pub(crate) use wire::{Answer, Head, Wire, fetch, get};
 pub(crate) use workshop::Workshop;
 
+/// What tests send as credentials. It stands in nothing that the product prints: `cargo xtask transcripts` knows it, too.
+pub(crate) const CANARY: &str = "ephemwork-canary-5d1f";
+
 /// How long anything may take that takes milliseconds on an idle machine. Generous, because a debug build on a busy
 /// machine with two cores runs the whole suite in parallel; it is reached only when a test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);

@@ -1,9 +1,10 @@
-//! The project's own chores, one verb a file: `cargo xtask tidy | dist | release | bench`.
+//! The project's own chores, one verb a file: `cargo xtask tidy | dist | release | bench | transcripts`.
 
 mod bench;
 mod dist;
 mod release;
 mod tidy;
+mod transcripts;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ enum Verb {
     Service(bench::service::Arguments),
     Lane(bench::lane::Arguments),
     Echo(bench::endure::echo::Arguments),
+    Transcripts(transcripts::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Service(arguments) => bench::service::main(&arguments),
         Verb::Lane(arguments) => bench::lane::main(&arguments),
         Verb::Echo(arguments) => bench::endure::echo::main(&arguments),
+        Verb::Transcripts(arguments) => transcripts::main(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

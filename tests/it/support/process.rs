@@ -1,9 +1,14 @@
 //! A child process that is collected, watched and certainly ended.
 
 use std::{
+    ffi::OsStr,
     io::Read,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -18,6 +23,8 @@ pub(crate) struct Process {
     child: Child,
     out: Output,
     err: Output,
+    /// Where what it said is kept in the end.
+    transcript: Option<PathBuf>,
 }
 
 /// What a child wrote to one of its outputs so far.
@@ -45,6 +52,7 @@ impl Process {
             child,
             out,
             err,
+            transcript: transcript(name, command),
         }
     }
 
@@ -145,12 +153,38 @@ impl Process {
     }
 }
 
+/// Where a program of the product is to be kept; `make test` says in which directory.
+fn transcript(name: &str, command: &Command) -> Option<PathBuf> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let directory = std::env::var_os("EPHEMWORK_TEST_TRANSCRIPTS")?;
+    let ours = |text: &OsStr| {
+        Path::new(text)
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("ephemwork"))
+    };
+    if !ours(command.get_program()) && !command.get_args().any(ours) {
+        return None;
+    }
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name: String = name
+        .chars()
+        .take(40)
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    Some(Path::new(&directory).join(format!("{}-{number}-{name}.txt", std::process::id())))
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if self.child.try_wait().ok().flatten().is_none() {
             // The child is not reaped, so its id cannot belong to anybody else; a group that is gone already is fine.
             kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
             self.child.wait().ok();
+        }
+        if let Some(path) = self.transcript.take() {
+            self.out.close();
+            self.err.close();
+            std::fs::write(path, self.said()).ok();
         }
         if std::thread::panicking() {
             eprintln!(

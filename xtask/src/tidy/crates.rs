@@ -1,4 +1,4 @@
-//! The licences and the duplicates of the crates that go into the program, from `cargo metadata`. deny.toml says the same
+//! The licences, the sources and the duplicates of the crates that go into the program, from `cargo metadata`. deny.toml says the same
 //! to cargo-deny.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,9 @@ const LICENCES: &[&str] = &[
     "Unicode-3.0",
     "Zlib",
 ];
+
+/// Where every crate comes from, as `cargo metadata` names it also when the registry is mirrored.
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates that may be there in two versions, and why.
 const TWICE: &[(&str, &str)] = &[
@@ -104,6 +107,14 @@ fn judge(metadata: &Value) -> (usize, Vec<Finding>) {
             let what = format!("{name} is licensed as {licence:?}; see LICENCES in xtask/src/tidy/crates.rs");
             findings.push(Finding::new("Cargo.lock", 1, what));
         }
+        // The workspace's own packages have no source.
+        if let Some(source) = package["source"].as_str().filter(|source| *source != CRATES_IO) {
+            findings.push(Finding::new(
+                "Cargo.lock",
+                1,
+                format!("{name} comes from {source}; only crates.io is trusted"),
+            ));
+        }
         versions.entry(name).or_default().insert(text(&package["version"]));
     }
     let count = versions.values().map(BTreeSet::len).sum();
@@ -155,6 +166,19 @@ fn parts<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources() {
+        let check = |source: Value, expected: usize| {
+            let package = serde_json::json!({"id": "a", "name": "a", "version": "1.0.0", "license": "MIT", "source": source});
+            let metadata = serde_json::json!({"packages": [package], "resolve": {"nodes": [{"id": "a"}]}});
+            assert_eq!(judge(&metadata).1.len(), expected, "{metadata}");
+        };
+        check(Value::Null, 0);
+        check(CRATES_IO.into(), 0);
+        check("registry+https://example.com/index".into(), 1);
+        check("git+https://github.com/a/a#0123".into(), 1);
+    }
 
     #[test]
     fn licences() {
