@@ -93,8 +93,15 @@ fn a_settings_file_and_systemd() {
     let mut command = bastiond(&["--config", file.to_str().unwrap()]);
     let mut process = Process::start("bastiond", command.env("NOTIFY_SOCKET", &notify));
     let mut message = [0; 1000];
-    let len = systemd.recv(&mut message).expect("systemd is not told");
-    assert!(String::from_utf8_lossy(&message[..len]).contains("READY=1"));
+    // The listening sockets come first, to be kept.
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last: &String| !last.contains("READY=1")) {
+        let len = systemd.recv(&mut message).expect("systemd is not told");
+        told.push(String::from_utf8_lossy(&message[..len]).into_owned());
+    }
+    for socket in ["http", "ssh"] {
+        assert!(told.iter().any(|one| one.contains("FDSTORE=1") && one.contains(&format!("FDNAME={socket}"))), "{told:?}");
+    }
     let health = fetch(http, "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(health.status(), 200);
     assert!(Wire::to(ssh).take(8).starts_with(b"SSH-2.0-"));
