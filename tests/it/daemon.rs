@@ -100,7 +100,11 @@ fn a_settings_file_and_systemd() {
         told.push(String::from_utf8_lossy(&message[..len]).into_owned());
     }
     for socket in ["http", "ssh"] {
-        assert!(told.iter().any(|one| one.contains("FDSTORE=1") && one.contains(&format!("FDNAME={socket}"))), "{told:?}");
+        assert!(
+            told.iter()
+                .any(|one| one.contains("FDSTORE=1") && one.contains(&format!("FDNAME={socket}"))),
+            "{told:?}"
+        );
     }
     let health = fetch(http, "GET /ephemwork-health HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(health.status(), 200);

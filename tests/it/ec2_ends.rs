@@ -151,7 +151,9 @@ fn interrupted_while_connecting_nothing_is_left() {
     // programs that it starts.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let ignored = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
     let is_ignored = ignored & 1 << (Signal::INT.as_raw() - 1) != 0;
     let signal = if is_ignored { Signal::TERM } else { Signal::INT };
     for wait in [0, 100, 200, 400, 800] {
