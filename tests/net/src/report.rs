@@ -43,8 +43,6 @@ pub struct Row {
     /// From the end of the fault to the next good answer; of a fault that takes no time the longest time without one.
     pub next: Duration,
     pub found: Option<Duration>,
-    /// Requests that were under way when it began and whose connection ended with it.
-    cut: usize,
 }
 
 impl Row {
@@ -79,10 +77,6 @@ impl Row {
             longest: Duration::from_micros(longest.unwrap_or(0)),
             next: next.map_or(Duration::MAX, Duration::from_micros),
             found: struck.found,
-            cut: all
-                .iter()
-                .filter(|asked| asked.sent <= struck.from && asked.outcome == "cut off")
-                .count(),
         }
     }
 
@@ -96,19 +90,25 @@ impl Row {
             .sum()
     }
 
-    /// What was missed, where times may be `slack` times as long; `None` when nothing was.
+    /// What may never be, however slow the machine is; `None` when it was not.
     #[must_use]
-    pub fn missed(&self, slack: u32) -> Option<String> {
-        let late = |goal: Option<Duration>, took: Duration| goal.is_some_and(|goal| took > goal * slack);
-        // A busy machine has more under way at the moment of a kill than one that only does this.
-        let forgiven = if slack > 1 { self.cut } else { 0 };
-        if self.goal.failed.is_some_and(|most| self.failed() > most + forgiven) {
-            return Some(format!("{} requests failed", self.failed()));
-        }
-        // Nothing may be answered wrongly, or never, whatever happens.
+    pub fn wrong(&self) -> Option<String> {
         let never = ["wrong bytes", "never answered", "503 without Retry-After"];
         if let Some(never) = never.into_iter().find(|never| self.outcomes.contains_key(*never)) {
             return Some(never.to_owned());
+        }
+        (self.next == Duration::MAX).then(|| "no good answer any more".to_owned())
+    }
+
+    /// What was missed of the goal; `None` when nothing was.
+    #[must_use]
+    pub fn missed(&self) -> Option<String> {
+        if let Some(wrong) = self.wrong() {
+            return Some(wrong);
+        }
+        let late = |goal: Option<Duration>, took: Duration| goal.is_some_and(|goal| took > goal);
+        if self.goal.failed.is_some_and(|most| self.failed() > most) {
+            return Some(format!("{} requests failed", self.failed()));
         }
         if late(self.goal.next, self.next) {
             return Some(format!("the next good answer after {}", time(self.next)));
@@ -145,7 +145,7 @@ impl Row {
     /// A line of a table in Markdown.
     #[must_use]
     pub fn line(&self) -> String {
-        let verdict = match (self.missed(1), self.goal()) {
+        let verdict = match (self.missed(), self.goal()) {
             (Some(why), _) => format!("MISSED: {why}"),
             (None, goal) if goal.is_empty() => String::new(),
             (None, _) => "reached".to_owned(),
@@ -164,7 +164,7 @@ impl Row {
         json!({
             "fault": self.name, "asked": self.asked, "outcomes": self.outcomes, "longest_ms": self.longest.as_millis() as u64,
             "next_good_ms": u64::try_from(self.next.as_millis()).ok(), "noticed_ms": self.found.map(|found| found.as_millis() as u64),
-            "missed": self.missed(1),
+            "missed": self.missed(),
         })
     }
 }
@@ -212,16 +212,19 @@ mod tests {
         };
         let row = Row::of("it", goal, &at(100, 100), &all);
         assert_eq!((row.next.as_micros(), row.longest.as_micros(), row.failed()), (390, 380, 1));
-        assert_eq!(row.missed(9).as_deref(), Some("1 requests failed"));
+        assert_eq!(row.missed().as_deref(), Some("1 requests failed"));
         let row = Row::of("it", Goal::default(), &at(100, 505), &all);
-        assert_eq!((row.next.as_micros(), row.missed(1)), (15, None));
+        assert_eq!((row.next.as_micros(), row.missed()), (15, None));
         let late = Goal {
             next: Some(Duration::from_micros(10)),
             ..Goal::default()
         };
         let row = Row::of("it", late, &at(100, 505), &all);
-        assert!(row.missed(1).is_some() && row.missed(2).is_none());
+        assert!(row.missed().is_some() && row.wrong().is_none());
         let row = Row::of("it", Goal::default(), &at(100, 600), &all);
         assert_eq!(row.next, Duration::MAX);
+        assert!(row.wrong().is_some());
+        let row = Row::of("it", Goal::default(), &at(100, 505), &[asked(90, 510, "wrong bytes")]);
+        assert_eq!(row.wrong().as_deref(), Some("wrong bytes"));
     }
 }
