@@ -1,16 +1,17 @@
-//! The short form of `cargo xtask bench load`: two minutes of traffic and faults, and a small crowd. `EPHEMWORK_LOAD_MINUTES` makes the
-//! first part longer.
+//! The short form of `cargo xtask bench load`: some minutes of traffic and faults, and a small crowd. `EPHEMWORK_LOAD_MINUTES=2` asks for
+//! it; it is not run otherwise.
 
 use std::path::Path;
 use std::process::Command;
-
-/// How long traffic and faults last, in minutes: of each kind of fault some, and a life of the bastion long enough to see growth.
-const MINUTES: &str = "2";
 
 #[test]
 #[cfg(target_os = "linux")]
 #[allow(clippy::disallowed_methods, reason = "how long a test runs is said from outside")]
 fn traffic_faults_and_a_crowd() {
+    let Ok(minutes) = std::env::var("EPHEMWORK_LOAD_MINUTES") else {
+        eprintln!("skipped: EPHEMWORK_LOAD_MINUTES says how many minutes of load (2 or more)");
+        return;
+    };
     let xtask = Path::new(env!("CARGO_BIN_EXE_xtask"));
     let ephemwork = xtask.with_file_name("ephemwork");
     assert!(
@@ -18,7 +19,6 @@ fn traffic_faults_and_a_crowd() {
         "{} is not built: cargo test --workspace",
         ephemwork.display()
     );
-    let minutes = std::env::var("EPHEMWORK_LOAD_MINUTES").unwrap_or_else(|_| MINUTES.to_owned());
     let mut load = Command::new(xtask);
     load.args(["bench", "load", "--quick", "--minutes", &minutes, "--ephemwork"])
         .arg(ephemwork);
