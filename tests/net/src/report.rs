@@ -43,6 +43,8 @@ pub struct Row {
     /// From the end of the fault to the next good answer; of a fault that takes no time the longest time without one.
     pub next: Duration,
     pub found: Option<Duration>,
+    /// Requests that were under way when it began and whose connection ended with it.
+    cut: usize,
 }
 
 impl Row {
@@ -77,6 +79,10 @@ impl Row {
             longest: Duration::from_micros(longest.unwrap_or(0)),
             next: next.map_or(Duration::MAX, Duration::from_micros),
             found: struck.found,
+            cut: all
+                .iter()
+                .filter(|asked| asked.sent <= struck.from && asked.outcome == "cut off")
+                .count(),
         }
     }
 
@@ -97,6 +103,13 @@ impl Row {
         if let Some(never) = never.into_iter().find(|never| self.outcomes.contains_key(*never)) {
             return Some(never.to_owned());
         }
+        // A busy machine has more under way at the moment of a kill than one that only does this.
+        if self.goal.failed.is_some_and(|most| self.failed() > most + self.cut) {
+            return Some(format!("{} requests failed", self.failed()));
+        }
+        if self.goal.found.is_some() && self.found.is_none() {
+            return Some("not found".to_owned());
+        }
         (self.next == Duration::MAX).then(|| "no good answer any more".to_owned())
     }
 
@@ -115,7 +128,6 @@ impl Row {
         }
         match self.found {
             Some(found) if late(self.goal.found, found) => Some(format!("found after {}", time(found))),
-            None if self.goal.found.is_some() => Some("not found".to_owned()),
             _ => None,
         }
     }

@@ -1,5 +1,5 @@
-//! Each fault's short form; minutes more with EPHEMWORK_NET_LONG=1. That no answer is wrong or missing, and that good ones come again,
-//! is demanded here; how soon, by the benchmark (`cargo xtask bench faults`).
+//! Each fault's short form; minutes more with EPHEMWORK_NET_LONG=1. That no answer is wrong, missing or a
+//! failure where none may be, and that good ones come again, is demanded here; how soon, by the benchmark (`cargo xtask bench faults`).
 
 use std::path::PathBuf;
 use std::process::Command;

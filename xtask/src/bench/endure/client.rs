@@ -82,9 +82,10 @@ pub(super) struct Client {
     address: String,
     chance: Chance,
     kept: Option<Stream>,
-    /// When the connection of the last exchange was used before it, or made.
+    /// When the exchange before the last one began on the same connection, or when the connection was made.
     since: Instant,
-    /// When it was used last.
+    /// When its last exchange began. Of that one's answer the client may have read for seconds what the system kept for it, from a
+    /// connection that had ended by then.
     used: Instant,
 }
 
@@ -143,8 +144,9 @@ impl Client {
 
     /// One exchange with the service of a tag.
     pub(super) fn exchange(&mut self, kind: Kind, tag: &str) -> Fate {
+        let began = Instant::now();
         let fate = self.judge(kind, tag);
-        self.used = Instant::now();
+        self.used = began;
         fate
     }
 
