@@ -47,6 +47,17 @@ def living(transport):
 
 
 successors = {}
+# What an ended connection raises, at whatever moment it is noticed.
+ENDED = (paramiko.SSHException, EOFError, OSError)
+
+
+def sent(transport, built):
+    """False when the bastion has ended the connection, which it may do at any moment."""
+    try:
+        transport._send_user_message(built)
+        return True
+    except ENDED:
+        return False
 
 
 def message(number, *parts):
@@ -76,7 +87,8 @@ def opening(transport, kind, *parts, window=1 << 21, packet=32768):
         channel._set_transport(transport)
         channel._set_window(1 << 21, 32768)
     transport.saved_exception = None
-    transport._send_user_message(message(90, kind, number, window, packet, *parts))
+    if not sent(transport, message(90, kind, number, window, packet, *parts)):
+        return "disconnected", None
     deadline = time.monotonic() + 20
     while not event.wait(0.05) and transport.is_active() and time.monotonic() < deadline:
         pass
@@ -93,10 +105,10 @@ def asked(transport, case, name, *parts):
     """A global request, and what came back."""
     transport = living(transport)
     transport.completion_event = threading.Event()
-    transport._send_user_message(message(80, name, True, *parts))
-    while transport.is_active() and not transport.completion_event.wait(0.05):
+    there = sent(transport, message(80, name, True, *parts))
+    while there and transport.is_active() and not transport.completion_event.wait(0.05):
         pass
-    say(case, "granted" if transport.is_active() and transport.global_response is not None else "refused")
+    say(case, "granted" if there and transport.is_active() and transport.global_response is not None else "refused")
 
 
 def early():
@@ -140,7 +152,7 @@ def early():
             while transport.is_active() and time.monotonic() < deadline:
                 time.sleep(0.05)
             outcome = "open" if transport.is_active() else "closed"
-        except (paramiko.SSHException, EOFError, OSError) as why:
+        except ENDED as why:
             outcome = f"closed: {why}"
         transport.close()
         say(f"{number} {'in' if begun else 'before'} the login", outcome)
@@ -163,7 +175,7 @@ def early():
                 say("password", "logged in")
             except paramiko.BadAuthenticationType:
                 pass
-    except (paramiko.SSHException, EOFError, OSError):
+    except ENDED:
         pass
     transport.close()
     say("passwords", tries)
@@ -232,7 +244,8 @@ def reach():
 def request(channel, kind, *parts):
     channel.event.clear()
     channel.event_ready = False
-    channel.transport._send_user_message(message(98, channel.remote_chanid, kind, True, *[_string(part) for part in parts]))
+    if not sent(channel.transport, message(98, channel.remote_chanid, kind, True, *[_string(part) for part in parts])):
+        return "refused"
     deadline = time.monotonic() + 20
     while not channel.event.wait(0.05) and not channel.closed and time.monotonic() < deadline:
         pass
@@ -256,12 +269,9 @@ def abuse():
         granted, held = 0, []
         for _ in range(40):
             found, channel = opening(transport, "session") if transport.is_active() else ("disconnected", None)
-            try:
-                if channel is not None:
-                    held.append(channel)
-                    granted += request(channel, "subsystem", name) == "granted"
-            except (paramiko.SSHException, EOFError, OSError):
-                break
+            if channel is not None:
+                held.append(channel)
+                granted += request(channel, "subsystem", name) == "granted"
         say(name, granted)
         transport.close()
     cases = {
@@ -295,7 +305,7 @@ def abuse():
             while transport.is_active() and not transport.completion_event.wait(0.05) and time.monotonic() < deadline:
                 pass
             say(case, "open" if transport.is_active() else "closed")
-        except (paramiko.SSHException, EOFError, OSError) as why:
+        except ENDED as why:
             say(case, f"closed: {why}")
         transport.close()
 
