@@ -197,7 +197,7 @@ fn line(lines: &Lines, level: Level, target: &str, now: SystemTime, found: &Fiel
 /// The message and `key=value`s; a value with a space in it is quoted.
 fn told(found: &Fields) -> String {
     let mut text = String::new();
-    escaped(&mut text, &found.message);
+    text.push_str(&escaped(&found.message));
     for (name, value) in &found.fields {
         let quote = if value.contains(' ') && !value.starts_with('"') {
             "\""
@@ -205,20 +205,23 @@ fn told(found: &Fields) -> String {
             ""
         };
         text.push_str(&format!(" {name}={quote}"));
-        escaped(&mut text, value);
+        text.push_str(&escaped(value));
         text.push_str(quote);
     }
     text
 }
 
-fn escaped(out: &mut String, text: &str) {
+/// A text that a peer chose, so that it cannot begin a line or write on a terminal.
+pub fn escaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
-            out.extend(c.escape_default());
+            plain.extend(c.escape_default());
         } else {
-            out.push(c);
+            plain.push(c);
         }
     }
+    plain
 }
 
 #[cfg(test)]

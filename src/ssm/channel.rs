@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Moment;
-use super::event::{Counters, Event, Input, Reason, Rtt, Transmit, Violation};
+use super::event::{Counters, Event, Input, Reason, Transmit, Violation};
 use super::handshake::{CLIENT_VERSION, Complete, Open, Request, terminates};
 use super::id::{Id, Ids};
 use super::incoming::{Incoming, Part};
@@ -437,11 +437,6 @@ impl Channel {
     /// What went through.
     pub fn counters(&self) -> Counters {
         self.counters
-    }
-
-    /// The round trip.
-    pub fn rtt(&self) -> Rtt {
-        self.outgoing.rate.rtt()
     }
 
     /// Messages, and bytes of data, that are not acknowledged.

@@ -162,16 +162,3 @@ pub struct Counters {
     /// `pause_publication`s.
     pub pauses: u64,
 }
-
-/// The round trip to the agent and back, as acknowledgements show it: with the time the agent takes to write data out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rtt {
-    /// The last one measured.
-    pub latest: Duration,
-    /// The shortest of the last 10 to 20 s.
-    pub least: Duration,
-    /// Smoothed (RFC 6298).
-    pub smoothed: Duration,
-    /// After how long a message counts as lost.
-    pub timeout: Duration,
-}

@@ -23,7 +23,7 @@ mod settings;
 mod tests;
 
 pub use channel::Channel;
-pub use event::{Counters, Event, Input, Reason, Refusal, Rtt, Transmit, Violation};
+pub use event::{Counters, Event, Input, Reason, Refusal, Transmit, Violation};
 pub use handshake::{Complete, Request};
 pub use id::Id;
 pub use message::{Kind, Malformed, Message};

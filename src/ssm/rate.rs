@@ -4,7 +4,6 @@
 //! would only wait in buffers before the narrowest part, and with it every acknowledgement and small message behind it.
 
 use super::Moment;
-use super::event::Rtt;
 use std::time::Duration;
 
 /// The timeout before the first measurement.
@@ -167,15 +166,6 @@ impl Rate {
         let fastest = u128::from(self.fastest.best(u64::max).unwrap_or(0));
         let product = usize::try_from(2 * fastest * round / 1_000_000).unwrap_or(usize::MAX);
         product.max(LEAST_WINDOW).max(LEAST_MESSAGES * payload).min(most)
-    }
-
-    pub(super) fn rtt(&self) -> Rtt {
-        Rtt {
-            latest: self.latest,
-            least: self.least(),
-            smoothed: self.smoothed(),
-            timeout: self.timeout(),
-        }
     }
 
     fn smoothed(&self) -> Duration {

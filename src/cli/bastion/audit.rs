@@ -11,6 +11,7 @@ use super::sessions;
 use super::users::{Way, call, way};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
+use crate::log::escaped;
 use crate::name::User;
 use crate::protocol::audit::{AuditPage, Entry, Used};
 use crate::tunnel::Link;
@@ -152,21 +153,8 @@ fn line(entry: &Entry) -> String {
     format!(
         "{time}  {:13}  {whose:20}  {}\n",
         entry.event.as_str(),
-        plain(&rest.join(", "))
+        escaped(&rest.join(", "))
     )
-}
-
-/// A text that a peer chose, so that it cannot write on a terminal.
-fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    for c in text.chars() {
-        if c.is_control() {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
 }
 
 fn used(used: Used) -> String {

@@ -114,7 +114,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the bastion's connection reset", Form::Short, goal(300, 0), |world| {
         once(|| reset(world, Host::Bastion))
     }),
-    fault("reset by a firewall in between", Form::Short, goal(300, 0), firewall),
+    fault("a firewall forgets the connection", Form::Short, goal(300, 0), firewall),
     fault("5 s without packets to the bastion", Form::Full, NONE_FAILED, |world| {
         blackhole(world, "to-laptop", 5)
     }),
@@ -236,16 +236,26 @@ fn reset(world: &World, host: Host) -> Result<(), String> {
     Ok(())
 }
 
-/// A firewall that has forgotten the connection: it answers each of its packets with a reset.
+/// A firewall that has forgotten the connection: it answers each of its packets with a reset, and lets new ones through.
 fn firewall(world: &mut World) -> Result<Struck, String> {
     let lanes = lanes(world);
+    let known = world.space.exec(
+        Host::Laptop,
+        &["ss", "-Htn", "state", "established", "dport", "=", "2222"],
+    )?;
+    // Receive queue, send queue, local address, peer.
+    let local = known.lines().filter_map(|line| line.split_whitespace().nth(2));
+    let ports: Vec<&str> = local.filter_map(|address| Some(address.rsplit_once(':')?.1)).collect();
+    if ports.is_empty() {
+        return Err(format!("no connection that could be forgotten: {known:?}"));
+    }
+    let ports = ports.join(", ");
     lasting(|| {
-        world
-            .space
-            .rule("tcp dport 2222 tcp flags & syn == 0 reject with tcp reset")?;
-        world
-            .space
-            .rule("tcp sport 2222 tcp flags & syn == 0 reject with tcp reset")?;
+        for (laptop, bastion) in [("sport", "dport"), ("dport", "sport")] {
+            world
+                .space
+                .rule(&format!("tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset"))?;
+        }
         // The client's requests are packets of the tunnel, so this is at once.
         until(READY, "the lane to be gone", || (lanes != self::lanes(world)).then_some(()))?;
         world.space.clear()?;
