@@ -11,7 +11,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## one request answered by your machine through the real tunnel, one that is not (ARGS=--once ends by itself)
-	$(CARGO) run --quiet -- demo $(ARGS)
+	$(CARGO) run -- demo $(ARGS)
 
 check: ## the quickest look: does everything compile
 	$(CARGO) check --workspace --all-targets

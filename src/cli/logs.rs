@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,31 +104,34 @@ fn find(host: &Host, home: &Home, service: &Service) -> Result<PathBuf> {
     Err(error)
 }
 
-/// Shows what there is; gives the file where it stands. Blocks.
-fn whole(path: &Path) -> Result<File> {
+/// Shows what there is; gives the file where it stands, or nothing when nobody reads any more. Blocks.
+fn whole(path: &Path) -> Result<Option<File>> {
     // What moved away when the log was full comes first.
     let old = logs::old(path);
-    if old.exists() {
-        show(&mut open(&old)?)?;
+    if old.exists() && show(&mut open(&old)?)?.is_break() {
+        return Ok(None);
     }
     let mut file = open(path)?;
-    show(&mut file)?;
-    Ok(file)
+    Ok(show(&mut file)?.is_continue().then_some(file))
 }
 
-/// Goes on for ever, also when the log moves away or is emptied. Blocks.
+/// Goes on until nobody reads any more, also when the log moves away or is emptied. Blocks.
 #[allow(clippy::disallowed_methods, reason = "a thread of its own, which writes to the terminal")]
 fn follow(path: &Path) -> Result<()> {
-    let mut file = whole(path)?;
+    let Some(mut file) = whole(path)? else { return Ok(()) };
     loop {
         std::thread::sleep(LOOK);
-        show(&mut file)?;
+        if show(&mut file)?.is_break() {
+            return Ok(());
+        }
         let (Ok(own), Ok(now)) = (file.metadata(), std::fs::metadata(path)) else {
             // Between its move and the next one's begin.
             continue;
         };
         if own.ino() != now.ino() || now.len() < file.stream_position().unwrap_or_default() {
-            show(&mut file)?;
+            if show(&mut file)?.is_break() {
+                return Ok(());
+            }
             match File::open(path) {
                 Ok(next) => file = next,
                 Err(why) => tracing::debug!("{}: {why}", path.display()),
@@ -143,8 +147,8 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-/// Prints everything from where the file stands.
-fn show(file: &mut File) -> Result<()> {
+/// Prints everything from where the file stands; breaks off when nobody reads any more (`| head`).
+fn show(file: &mut File) -> Result<ControlFlow<()>> {
     let mut buffer = vec![0; BUFFER];
     let mut kept = 0;
     loop {
@@ -155,7 +159,7 @@ fn show(file: &mut File) -> Result<()> {
             let back = i64::try_from(kept).unwrap_or_default();
             return file
                 .seek(SeekFrom::Current(-back))
-                .map(drop)
+                .map(|_| ControlFlow::Continue(()))
                 .map_err(|why| Error::new(Exit::Bug, "the log cannot be read").because(why));
         }
         let filled = kept + count;
@@ -163,7 +167,9 @@ fn show(file: &mut File) -> Result<()> {
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
             _ => filled,
         };
-        say::out(&String::from_utf8_lossy(&buffer[..whole]));
+        if say::written(&String::from_utf8_lossy(&buffer[..whole])).is_err() {
+            return Ok(ControlFlow::Break(()));
+        }
         buffer.copy_within(whole..filled, 0);
         kept = filled - whole;
     }

@@ -46,8 +46,13 @@ impl Form {
 
 /// Writes to stdout; a reader that is gone is fine.
 pub(crate) fn out(text: &str) {
+    written(text).ok();
+}
+
+/// Writes to stdout, for what has no end of its own; an error means that nobody reads any more.
+pub(crate) fn written(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
 }
 
 /// Writes to stderr.

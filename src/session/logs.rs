@@ -13,35 +13,76 @@ use crate::name::Service;
 /// The size at which a log moves to `.1` and a new one begins, in bytes: hours of a chatty dev server, and no full disk.
 const MAX_LOG: u64 = 10 * 1024 * 1024;
 
-/// One service's log. A log that cannot be written costs no more than itself.
+/// One service's log. A log that cannot be written costs no more than itself, and goes on when it can be written again.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     path: Arc<PathBuf>,
-    open: Arc<Mutex<Option<(File, u64)>>>,
+    writing: Arc<Mutex<Writing>>,
+}
+
+#[derive(Debug)]
+struct Writing {
+    /// With its size, in bytes.
+    open: Option<(File, u64)>,
+    /// Lines that are not in it since the last one that is, and why the first of them is not.
+    lost: Option<(u64, String)>,
 }
 
 impl Log {
     /// Goes on in the file, or begins it.
     pub(crate) fn append(path: PathBuf) -> Log {
-        let open = open(&path);
+        let writing = Writing {
+            open: open(&path).ok(),
+            lost: None,
+        };
         Log {
             path: Arc::new(path),
-            open: Arc::new(Mutex::new(open)),
+            writing: Arc::new(Mutex::new(writing)),
         }
     }
 
-    pub(crate) fn line(&self, line: &str) {
-        let mut guard = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((file, size)) = guard.as_mut() else { return };
-        if file.write_all(format!("{line}\n").as_bytes()).is_err() {
-            *guard = None;
-            return;
+    /// Says why lines are lost, with the first one that is.
+    pub(crate) fn line(&self, line: &str) -> Option<String> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(why) = writing.line(&self.path, line) else {
+            return None;
+        };
+        // Opened anew with the next line: the disk may have room by then, or the file be another.
+        writing.open = None;
+        match &mut writing.lost {
+            Some((count, _)) => {
+                *count += 1;
+                None
+            }
+            None => {
+                writing.lost = Some((1, why.to_string()));
+                Some(format!("{}: {why}", self.path.display()))
+            }
         }
-        *size += line.len() as u64 + 1;
+    }
+}
+
+impl Writing {
+    fn line(&mut self, path: &Path, line: &str) -> std::io::Result<()> {
+        let (file, size) = match &mut self.open {
+            Some(open) => open,
+            closed => closed.insert(open(path)?),
+        };
+        let text = match &self.lost {
+            // The line before may have been cut.
+            Some((1, why)) => format!("\nephemwork: a line is missing here: {why}\n{line}\n"),
+            Some((count, why)) => format!("\nephemwork: {count} lines are missing here: {why}\n{line}\n"),
+            None => format!("{line}\n"),
+        };
+        file.write_all(text.as_bytes())?;
+        self.lost = None;
+        *size += text.len() as u64;
         if *size >= MAX_LOG {
-            std::fs::rename(&*self.path, old(&self.path)).ok();
-            *guard = open(&self.path);
+            // Where it cannot move it begins anew all the same.
+            std::fs::rename(path, old(path)).or_else(|_| file.set_len(0))?;
+            self.open = None;
         }
+        Ok(())
     }
 }
 
@@ -127,10 +168,10 @@ pub(crate) fn old(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn open(path: &Path) -> Option<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).ok()?;
-    let size = file.metadata().ok()?.len();
-    Some((file, size))
+fn open(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
 }
 
 #[cfg(test)]
@@ -143,8 +184,8 @@ mod tests {
         let path = directory.path().join("api.log");
         let log = Log::append(path.clone());
         let line = "x".repeat(1 << 20);
-        (0..11).for_each(|_| log.line(&line));
-        log.line("last");
+        (0..11).for_each(|_| assert_eq!(log.line(&line), None));
+        assert_eq!(log.line("last"), None);
         assert!(std::fs::metadata(old(&path)).unwrap().len() >= MAX_LOG);
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("last\n"));
     }

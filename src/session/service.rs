@@ -23,7 +23,7 @@ use super::lines::Lines;
 use super::logs::Log;
 use super::machine::{Event, Index};
 use super::mark::{self, Marks, Part};
-use super::note::{Stage, Status};
+use super::note::{Note, Stage, Status};
 use super::records::{Group, Records};
 use super::system::{self, Process};
 use super::{Said, Show};
@@ -347,12 +347,20 @@ impl Output {
             let (service, log, show) = (self.service.clone(), self.log.clone(), self.show.clone());
             // Showing may wait for the terminal, and the loop must not.
             let shown = rt::unblock(move || {
-                log.line(&line);
-                show(Said::Line(service, line));
+                line_of(&service, line, &log, &show);
             });
             rt::timeout(LAST_WORDS, shown).await;
         }
     }
+}
+
+/// A complete line, for the log and for people. May wait for the terminal.
+fn line_of(service: &Service, line: String, log: &Log, show: &Show) {
+    if let Some(why) = log.line(&line) {
+        let text = format!("{service}: what it prints is not logged for now: {why}");
+        show(Said::Note(Note::Warning(text)));
+    }
+    show(Said::Line(service.clone(), line));
 }
 
 /// Reads on a thread of its own: showing a line may wait for a slow terminal, which must hold up this child and nobody else.
@@ -375,8 +383,7 @@ fn read(mut pipe: PipeReader, service: Service, log: Log, show: Show) -> std::io
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(&buffer[..count], |line| complete.push(line));
             for line in complete {
-                log.line(&line);
-                show(Said::Line(service.clone(), line));
+                line_of(&service, line, &log, &show);
             }
         }
         drop(end);

@@ -1,6 +1,6 @@
 //! `ephemwork logs`, and what a detached `up` writes.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -152,4 +152,59 @@ fn ctrl_c_counts_while_nobody_reads() {
     let status = until("the end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(130));
     assert!(begun.elapsed() < LIMIT / 4, "{:?}", begun.elapsed());
+}
+
+/// `logs -f | head` stayed for ever.
+#[test]
+fn following_ends_when_nobody_reads_any_more() {
+    let workshop = Workshop::new("alice", "");
+    let shop = project(&workshop, "shop", "begun");
+    assert_eq!(run(&workshop, &shop, &["up", "api"]).code(), 7);
+    let [log] = &files(&workshop, "api.log")[..] else { panic!() };
+    let mut child = workshop
+        .command(&["logs", "api", "-f"])
+        .current_dir(&shop)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut read = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"begun\n");
+    drop(child.stdout.take());
+    write(log, "one more\n");
+    let status = until("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+/// A full disk ended the log for good, in the middle of a line, and nobody was told.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_log_goes_on_when_the_disk_has_room_again() {
+    let workshop = Workshop::new("alice", "");
+    let shop = project(&workshop, "shop", "earlier");
+    assert_eq!(run(&workshop, &shop, &["up", "api"]).code(), 7);
+    let [log] = &files(&workshop, "api.log")[..] else { panic!() };
+    let earlier = std::fs::read(log).unwrap();
+    std::fs::remove_file(log).unwrap();
+    std::os::unix::fs::symlink("/dev/full", log).unwrap();
+    let text = format!(
+        "[tunnel]\nlisten = \"{}\"\n[service.api]\nport = {}\n\
+         run_command = \"echo lost; echo lost; until [ -e room ]; do sleep 0.05; done; echo kept; exit 1\"\n",
+        workshop.edge,
+        lasting_address().port()
+    );
+    std::fs::write(shop.join("ephemwork.toml"), text).unwrap();
+    let mut up = Process::start("up", workshop.command(&["up", "api"]).current_dir(&shop));
+    up.wait_for("api: what it prints is not logged for now: ");
+    until("both lines", || (up.out().matches("| lost").count() == 2).then_some(()));
+    std::fs::remove_file(log).unwrap();
+    std::fs::write(log, earlier).unwrap();
+    std::fs::write(shop.join("room"), "").unwrap();
+    let up = up.finish();
+    assert_eq!((up.code(), up.err.matches("is not logged").count()), (7, 1), "{up:?}");
+    let logs = run(&workshop, &shop, &["logs", "api"]);
+    let missing = "\nephemwork: 2 lines are missing here: No space left on device (os error 28)\nkept\n";
+    assert_eq!(logs.out, format!("earlier\n{missing}"), "{logs:?}");
 }
