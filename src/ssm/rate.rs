@@ -26,7 +26,7 @@ const LEAST_WINDOW: usize = 64 * 1024;
 const LEAST_MESSAGES: usize = 16;
 /// Added to the shortest round trip where the window is computed: what the ends' scheduling may take. More would be a queue before small
 /// messages: at 70 MB/s and no distance 10 ms of it were 10 ms of waiting.
-const SLACK: Duration = Duration::from_millis(2);
+const SLACK: Duration = Duration::from_millis(1);
 
 /// What is known of a message's sending when its acknowledgement comes.
 #[derive(Clone, Copy, Debug, Default)]

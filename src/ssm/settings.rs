@@ -18,8 +18,8 @@ const WINDOW_MESSAGES: usize = 1024;
 /// How many bytes of payload may be on their way: what larger payloads need for 100 MB/s at 40 ms.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
-/// What `send` takes ahead of the window, in bytes: one full turn of the driver.
-const STAGED_BYTES: usize = 64 * 1024;
+/// What `send` takes ahead of the window, in bytes: one full turn of the driver, and no more, since a small answer waits behind it.
+const STAGED_BYTES: usize = 32 * 1024;
 
 /// Bytes that have arrived and wait for `recv` before the websocket is no longer read, headers included. It is more than SSH's
 /// window of 16 MiB, so that SSH never waits to send until it has received while the channel waits for the reverse.

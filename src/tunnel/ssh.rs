@@ -367,6 +367,7 @@ impl client::Handler for Handler {
 
 /// SSH over an open stream: key exchange, host key, public key, the requests channel. The caller bounds the time.
 pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected, Unconnected> {
+    let slow = stream.compression() == Compression::Wanted;
     let config = client::Config {
         client_id: identification(),
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
@@ -415,7 +416,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
         handle: Handle(handle),
-        requests,
+        requests: if slow { requests.narrow() } else { requests },
         ended: Ended { reason, signal },
     })
 }

@@ -27,8 +27,8 @@ use crate::aws::{Aws, ssm as api};
 use crate::rt::{self, AsyncRead, AsyncWrite, Dialer, DuplexStream, ReadBuf};
 use crate::ssm::{Channel, Event, Input, Moment, Settings, Transmit};
 
-/// How much waits between SSH and the channel, each way, in bytes: two full packets.
-const PIPE: usize = 64 * 1024;
+/// How much waits between SSH and the channel, each way, in bytes: a full packet.
+const PIPE: usize = 32 * 1024;
 
 /// How much is moved at once between them, in bytes.
 const PIECE: usize = 32 * 1024;

@@ -18,10 +18,15 @@ use crate::tunnel::traffic::Traffic;
 /// What may wait for the writing task, in bytes: some full packets, so that a bulk transfer never waits for the task to run.
 const MAX_WAITING: usize = 8 * super::PACKET as usize;
 
+/// The same over a transport that is itself slower than the task ever waits: what is in front of a small answer delays it.
+const FEW_WAITING: usize = super::PACKET as usize;
+
 /// See the module. Dropping it closes the channel when what was written is sent.
 pub(crate) struct ChannelIo {
     reader: ChannelReadHalf,
     outbox: Arc<Outbox>,
+    /// How many bytes the outbox takes.
+    room: usize,
     traffic: Arc<Traffic>,
     /// Received and not yet read.
     current: Bytes,
@@ -78,10 +83,17 @@ impl ChannelIo {
         ChannelIo {
             reader,
             outbox,
+            room: MAX_WAITING,
             traffic: Arc::default(),
             current: Bytes::new(),
             at_end: false,
         }
+    }
+
+    /// For a slow transport.
+    pub(crate) fn narrow(mut self) -> ChannelIo {
+        self.room = FEW_WAITING;
+        self
     }
 
     /// What goes through it.
@@ -178,15 +190,15 @@ impl AsyncWrite for ChannelIo {
         if waiting.closed || waiting.shut {
             return Poll::Ready(Err(closed()));
         }
-        if waiting.bytes.len() >= MAX_WAITING {
+        if waiting.bytes.len() >= self.room {
             waiting.stream = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let before = waiting.bytes.len();
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        waiting.bytes.reserve(wanted.min(MAX_WAITING - before));
+        waiting.bytes.reserve(wanted.min(self.room - before));
         for slice in slices {
-            let room = MAX_WAITING.saturating_sub(waiting.bytes.len());
+            let room = self.room.saturating_sub(waiting.bytes.len());
             waiting.bytes.extend_from_slice(&slice[..slice.len().min(room)]);
         }
         let count = waiting.bytes.len() - before;

@@ -239,10 +239,9 @@ fn reset(world: &World, host: Host) -> Result<(), String> {
 /// A firewall that has forgotten the connection: it answers each of its packets with a reset, and lets new ones through.
 fn firewall(world: &mut World) -> Result<Struck, String> {
     let lanes = lanes(world);
-    let known = world.space.exec(
-        Host::Laptop,
-        &["ss", "-Htn", "state", "established", "dport", "=", "2222"],
-    )?;
+    let known = world
+        .space
+        .exec(Host::Laptop, &["ss", "-Htn", "state", "established", "dport", "=", "2222"])?;
     // Receive queue, send queue, local address, peer.
     let local = known.lines().filter_map(|line| line.split_whitespace().nth(2));
     let ports: Vec<&str> = local.filter_map(|address| Some(address.rsplit_once(':')?.1)).collect();
@@ -252,9 +251,9 @@ fn firewall(world: &mut World) -> Result<Struck, String> {
     let ports = ports.join(", ");
     lasting(|| {
         for (laptop, bastion) in [("sport", "dport"), ("dport", "sport")] {
-            world
-                .space
-                .rule(&format!("tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset"))?;
+            world.space.rule(&format!(
+                "tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset"
+            ))?;
         }
         // The client's requests are packets of the tunnel, so this is at once.
         until(READY, "the lane to be gone", || (lanes != self::lanes(world)).then_some(()))?;
