@@ -103,6 +103,11 @@ pub(super) async fn run(host: &Host) -> Result<Exit> {
     }
     let status = rt::unblock(move || child.wait()).await.map_err(failed)?;
     Ok(match status.code() {
+        // Fine for itself, but whoever waits was promised that everything is ready.
+        Some(0) => {
+            let what = "`ephemwork down` ended it before everything was ready";
+            return Err(Error::new(Exit::Interrupted, what));
+        }
         Some(code) => exit_of(code),
         None => {
             return Err(

@@ -313,6 +313,13 @@ fn sentence(note: &Note) -> String {
             }
         }
         Note::Sick(service, why, wait) => format!("{service}: does not answer ({why}); starting it again in {}", time(*wait)),
+        Note::Ending(service, so_far, most) => {
+            format!(
+                "{service}: waiting for it to end, {}; it is killed after {}",
+                time(*so_far),
+                time(*most)
+            )
+        }
         Note::Connecting => "connecting to the bastion".to_owned(),
         Note::Ready => "ready".to_owned(),
         Note::Lost(why) => format!("connection to the bastion lost: {why}; reconnecting"),

@@ -37,6 +37,8 @@ pub(crate) enum Note {
     Exited(Service, Stage, Status, Option<Duration>),
     /// The running service did not become healthy again after a restart, for this reason.
     Sick(Service, String, Duration),
+    /// What runs of the service is to end, and does not yet after this long; after the second time it is killed.
+    Ending(Service, Duration, Duration),
     /// The bastion is being connected for the first time.
     Connecting,
     /// Everything is claimed; the closing block belongs here.

@@ -41,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOOK_FAR: Duration = Duration::from_millis(100);
 /// How long a killed group may take to be gone; the system needs milliseconds unless a disk or a debugger holds it.
 const KILLED: Duration = Duration::from_secs(3);
+/// How often a person is told that the end is awaited.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// The reader's buffer, in bytes.
 const BUFFER: usize = 16 * 1024;
 
@@ -276,6 +278,7 @@ impl Watch {
             None
         };
         let ended = smol::future::or(async { Some((&mut exit).await) }, asked).await;
+        let _told = self.output.tell_slow_end(self.timeout);
         let kill_at = match ended {
             Some(_) => None,
             None => {
@@ -338,6 +341,17 @@ struct Output {
 }
 
 impl Output {
+    /// Says every second, until it is dropped, that the service's end takes time.
+    fn tell_slow_end(&self, timeout: Duration) -> rt::Task<()> {
+        let (service, show, begun) = (self.service.clone(), self.show.clone(), Instant::now());
+        rt::spawn(async move {
+            loop {
+                rt::sleep(PROGRESS).await;
+                show(Said::Note(Note::Ending(service.clone(), begun.elapsed(), timeout)));
+            }
+        })
+    }
+
     /// Waits for the output's end, and shows a line that has none.
     async fn last_words(&self) {
         // Closed at the end of the pipe; otherwise something that the command left behind holds it.

@@ -56,3 +56,36 @@ fn logs_follow_and_say_what_there_is() {
     // It was asked to end before it was ready, which is no failure.
     assert_eq!(until("up to end", || up.ended()).code(), Some(0), "{}", up.said());
 }
+
+/// `up -d && curl ...` went on with a service that was not there.
+#[test]
+fn a_detached_up_that_is_ended_before_it_is_ready_is_no_success() {
+    let port = lasting_address().port();
+    let workshop = Workshop::new(
+        "alice",
+        &format!("[service.api]\nport = {port}\nrun_command = \"echo begun; sleep 600\"\n"),
+    );
+    let mut up = workshop.start(&["up", "-d", "api"]);
+    up.wait_for("begun");
+    assert_eq!(workshop.run(&["down"]).code(), 0);
+    let up = up.finish();
+    assert_eq!(up.code(), 130, "{up:?}");
+    assert!(up.err.contains("before everything was ready"), "{up:?}");
+}
+
+/// Ctrl-C, and then ten seconds without a word.
+#[test]
+fn a_slow_end_is_told() {
+    let port = lasting_address().port();
+    let services = format!(
+        "[service.api]\nport = {port}\nstop_timeout_seconds = 3\nrun_command = \"trap '' TERM; echo begun; while :; do sleep 1; done\"\n"
+    );
+    let workshop = Workshop::new("alice", &services);
+    let mut up = workshop.start(&["up", "api"]);
+    up.wait_for("begun");
+    up.signal(rustix::process::Signal::INT);
+    up.wait_for("api: waiting for it to end, 1.");
+    let up = up.finish();
+    assert_eq!(up.code(), 130, "{up:?}");
+    assert!(up.out.contains("it is killed after 3.0 s"), "{up:?}");
+}
