@@ -81,9 +81,7 @@ pub fn ssm_message(bytes: &[u8]) {
     match ssm::Message::parse(Bytes::copy_from_slice(bytes)) {
         Ok(message) => {
             assert!(message.payload.is_empty() || bytes.ends_with(&message.payload));
-            assert!(
-                message.acknowledged().is_ok() || !message.payload.starts_with(br#"{"AcknowledgedMessageSequenceNumber":1}"#)
-            );
+            assert!(message.acknowledged().is_ok() || message.payload != br#"{"AcknowledgedMessageSequenceNumber":1}"#[..]);
             assert_eq!(message.output().trim(), message.output());
         }
         Err(why) => assert!(!why.to_string().is_empty()),
