@@ -339,6 +339,7 @@ impl Texts {
 
     /// The settings, or a sentence for everything that is wrong.
     pub(crate) fn settings(mut self) -> Result<Settings, Vec<String>> {
+        let file_is_read = self.mistakes.is_empty();
         let state = self.path("state");
         let http = self.address("http");
         let ssh = self.one("ssh", |text, base| match text.strip_prefix("unix:") {
@@ -347,7 +348,7 @@ impl Texts {
             None => address(text).map(SshAddress::Tcp),
         });
         for (key, found) in [("http", http.is_some()), ("ssh", ssh.is_some()), ("state", state.is_some())] {
-            if !found && !self.given.contains_key(key) {
+            if file_is_read && !found && !self.given.contains_key(key) {
                 let example = match key {
                     "http" => "127.0.0.1:7070",
                     "ssh" => "127.0.0.1:2222",

@@ -66,6 +66,19 @@ fn only_regular_files_are_read() {
     assert!(daemon.err.contains("it is not a regular file"), "{daemon:?}");
 }
 
+/// Of a file with one mistake it was said that all it has is missing.
+#[test]
+fn a_file_that_is_not_understood_lacks_nothing() {
+    let workshop = Workshop::new("alice", "");
+    for (line, said) in [("hold = \"x", "invalid basic string"), ("holt = 3", "holt")] {
+        let text = format!("http = \"127.0.0.1:0\"\nssh = \"127.0.0.1:0\"\nstate = \"s\"\n{line}\n");
+        std::fs::write(workshop.project().join("bastiond.toml"), text).unwrap();
+        let daemon = workshop.run(&["bastiond", "--config", "bastiond.toml"]);
+        assert_eq!(daemon.code(), 3, "{daemon:?}");
+        assert!(daemon.err.contains(said) && !daemon.err.contains("is missing"), "{daemon:?}");
+    }
+}
+
 /// The exit code is what a script has when nobody reads stderr, and a panic is no answer.
 #[test]
 #[cfg(target_os = "linux")]
