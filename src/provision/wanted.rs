@@ -20,6 +20,8 @@ pub struct Wanted {
     pub eice: Option<bool>,
     pub expected_vpc: Option<String>,
     pub expected_account: Option<String>,
+    /// The document of Session Manager that developers run: a name or an ARN.
+    pub document: String,
 }
 
 impl Wanted {
@@ -38,6 +40,7 @@ impl Wanted {
             eice: bastion.eice,
             expected_vpc: aws.expected_vpc_id.clone(),
             expected_account: bastion.expected_account_id.clone(),
+            document: config.tunnel.way.document.clone(),
         }
     }
 

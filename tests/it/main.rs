@@ -16,6 +16,7 @@ mod bastion_drift;
 mod bastion_faults;
 mod bastion_live;
 mod bastion_others;
+mod bastion_policies;
 mod bastion_refusals;
 mod bastion_unit;
 mod broken_lanes;
