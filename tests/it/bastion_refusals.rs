@@ -34,6 +34,35 @@ fn guards_hold_before_any_write() {
     ));
     let vpc = format!("is in {}, and tunnel.expected_vpc_id is vpc-01234567", engineer.id("vpc"));
     refused(&engineer, &["init", "--live", "--yes"], 6, &[&vpc]);
+    // All that is of elsewhere is said at once, and with no call at all where none is needed.
+    let listener = |partition: &str, region: &str, account: &str| {
+        format!("arn:{partition}:elasticloadbalancing:{region}:{account}:listener/app/staging/0123456789abcdef/0123456789abcdef")
+    };
+    let before = engineer.world.count();
+    for (arn, part) in [
+        (
+            listener("aws", "us-east-1", "123456789012"),
+            "the listener is in us-east-1, and this is eu-west-1; nothing was changed",
+        ),
+        (
+            listener("aws-cn", "eu-west-1", "123456789012"),
+            "is of the partition aws-cn, and eu-west-1 is in aws; nothing was changed",
+        ),
+        (
+            listener("aws", "cn-north-1", "123456789012"),
+            "2 settings are of another place; nothing was changed",
+        ),
+    ] {
+        let arguments = ["init", "--live", "--yes", "--listener-arn", &arn];
+        refused(&engineer, &arguments, 6, &[part]);
+        let command = &mut engineer.without_credentials(&["bastion", "init", "--listener-arn", &arn, "--region", "eu-west-1"]);
+        let finished = Process::run("bastion", command);
+        assert!(finished.code() == 6 && finished.err.contains(part), "{finished:?}");
+    }
+    assert_eq!(engineer.world.count(), before, "nothing was even asked");
+    let arn = listener("aws", "eu-west-1", "210987654321");
+    let told = ["the listener is of account 210987654321, and this is account 123456789012; nothing was changed"];
+    refused(&engineer, &["init", "--live", "--yes", "--listener-arn", &arn], 6, &told);
     // Nobody is there to be asked.
     engineer.write("");
     refused(&engineer, &["init", "--live"], 2, &["--live --yes"]);
