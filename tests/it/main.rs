@@ -12,6 +12,7 @@ mod audit;
 mod aws_client;
 mod aws_gateway;
 mod aws_operations;
+mod aws_profiles;
 mod bastion_drift;
 mod bastion_faults;
 mod bastion_live;
