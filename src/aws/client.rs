@@ -188,8 +188,26 @@ impl Client {
 
     fn failure<C: Call>(&self, call: &C, endpoint: String, error: SdkError<Refusal, HttpResponse>) -> Failure {
         let status = error.raw_response().map(|response| response.status().as_u16());
+        let header = |name: &str| {
+            error
+                .raw_response()
+                .and_then(|response| response.headers().get(name))
+                .map(str::to_owned)
+        };
+        let known = Refused {
+            request_id: header("x-amzn-requestid").or_else(|| header("x-amz-request-id")),
+            ..Refused::default()
+        };
         let (cause, refused) = match error {
-            SdkError::ServiceError(error) => (Cause::Refused, error.into_err().refused),
+            SdkError::ServiceError(error) => {
+                let refused = error.into_err().refused;
+                // Every refusal of AWS has a code, but for an outage's and a throttle's.
+                let ours = refused.code.is_some() || status.is_none_or(|status| status >= 500 || status == 429);
+                match ours {
+                    true => (Cause::Refused, refused),
+                    false => (Cause::Unreadable("an error without a code of AWS's".to_owned()), refused),
+                }
+            }
             SdkError::TimeoutError(_) => (
                 Cause::TimedOut(format!("no answer within {} s", (ATTEMPT * ATTEMPTS_IN_TIME).as_secs())),
                 Refused::default(),
@@ -209,7 +227,10 @@ impl Client {
                 };
                 (cause, Refused::default())
             }
-            error @ SdkError::ResponseError(_) => (Cause::Unreadable(chain(&error)), Refused::default()),
+            error @ SdkError::ResponseError(_) => match error.into_source() {
+                Ok(source) => (Cause::Unreadable(chain(&*source)), known),
+                Err(error) => (Cause::Unreadable(chain(&error)), known),
+            },
             error => match error.into_source() {
                 Ok(source) => (unsent(&*source, self.profile.as_deref()), Refused::default()),
                 Err(error) => (Cause::Unsendable(chain(&error)), Refused::default()),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -14,6 +15,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::os_shim_internal::Env;
+use aws_types::service_config::ServiceConfigKey;
 
 use super::{Partition, Place};
 use crate::error::{Error, Exit, Result};
@@ -89,7 +91,11 @@ pub(super) async fn find(host: &Host, place: &Place) -> Result<Found> {
             .because("AWS_USE_FIPS_ENDPOINT or the profile's use_fips_endpoint asks for them")
             .hint("export AWS_USE_FIPS_ENDPOINT=false"));
     }
-    let Some(credentials) = config.credentials_provider() else {
+    let of_environment = match &place.profile {
+        Some(profile) => of_environment(host, &config, profile, &region).await?,
+        None => None,
+    };
+    let Some(credentials) = of_environment.or_else(|| config.credentials_provider()) else {
         return Err(Error::new(Exit::Bug, "aws-config gave no credentials provider"));
     };
     let first = match rt::timeout(MAX_WAIT, credentials.provide_credentials()).await {
@@ -137,6 +143,52 @@ const IDENTITY: [&str; 5] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
 ];
+
+/// The role of a profile that is named on the command line and says `credential_source = Environment`: then the keys of the environment,
+/// which otherwise count less than a named profile and are hidden from aws-config, are what the role is assumed with, as aws-cli does it.
+async fn of_environment(
+    host: &Host,
+    config: &SdkConfig,
+    profile: &str,
+    region: &str,
+) -> Result<Option<SharedCredentialsProvider>> {
+    let key = |name: &str| {
+        // No variable has this name, so the profile alone is asked.
+        let key = ServiceConfigKey::builder()
+            .service_id("sts")
+            .env(" ")
+            .profile(name)
+            .build()
+            .ok()?;
+        config.service_config()?.load_config(key)
+    };
+    if key("credential_source").is_none_or(|source| !source.eq_ignore_ascii_case("Environment")) {
+        return Ok(None);
+    }
+    let Some(role) = key("role_arn") else {
+        let what = format!("AWS profile {profile} has a credential_source and no role_arn");
+        return Err(Error::new(Exit::Credentials, what).hint("Add the role that is to be assumed, in ~/.aws/config"));
+    };
+    let variable = |name: &str| host.variable(name).filter(|value| !value.is_empty()).map(str::to_owned);
+    let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) else {
+        let what = format!("AWS profile {profile} takes its keys from the environment, which has none");
+        return Err(Error::new(Exit::Credentials, what)
+            .because("it says credential_source = Environment")
+            .hint("export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN if they came with one"));
+    };
+    let keys = Credentials::new(id, secret, variable("AWS_SESSION_TOKEN"), None, "Environment");
+    let mut assumed = AssumeRoleProvider::builder(role)
+        .configure(config)
+        .region(Region::new(region.to_owned()))
+        .session_name(key("role_session_name").unwrap_or_else(|| format!("ephemwork-{}", std::process::id())));
+    if let Some(id) = key("external_id") {
+        assumed = assumed.external_id(id);
+    }
+    if let Some(seconds) = key("duration_seconds").and_then(|text| text.parse().ok()) {
+        assumed = assumed.session_length(Duration::from_secs(seconds));
+    }
+    Ok(Some(SharedCredentialsProvider::new(assumed.build_from_provider(keys).await)))
+}
 
 /// The variables that are text; no setting of AWS's is anything else.
 fn environment(host: &Host, profile_named: bool) -> Env {

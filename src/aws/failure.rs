@@ -107,7 +107,7 @@ impl Failure {
 
     /// The caller lacks a right.
     pub fn is_denied(&self) -> bool {
-        self.code_in(DENIED) || (self.code.is_none() && self.status == Some(403))
+        self.code_in(DENIED)
     }
 
     /// AWS asks to come back later, and did so until the retries were used up.
@@ -118,7 +118,7 @@ impl Failure {
     /// What was asked for is not there.
     pub fn is_missing(&self) -> bool {
         let Some(code) = self.code() else {
-            return self.status == Some(404);
+            return false;
         };
         code.ends_with("NotFound") || code.ends_with("NotFoundException") || code.starts_with("NoSuch")
     }
@@ -174,7 +174,17 @@ impl fmt::Display for Failure {
                 Ok(())
             }
             Cause::Credentials(why) => why.fmt(f),
-            Cause::Connection(why) | Cause::TimedOut(why) | Cause::Unreadable(why) | Cause::Unsendable(why) => f.write_str(why),
+            Cause::Unreadable(why) => {
+                f.write_str(why)?;
+                let status = self.status.map(|status| format!("HTTP {status}"));
+                let request = self.request_id.as_ref().map(|id| format!("request {id}"));
+                let both: Vec<String> = status.into_iter().chain(request).collect();
+                match both.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, " ({})", both.join(", ")),
+                }
+            }
+            Cause::Connection(why) | Cause::TimedOut(why) | Cause::Unsendable(why) => f.write_str(why),
         }
     }
 }
@@ -190,11 +200,7 @@ impl From<Failure> for Error {
             Cause::TimedOut(why) => Error::new(Exit::Unreachable, format!("{} did not answer in time", failure.endpoint))
                 .because(format!("{}: {why}", failure.action))
                 .hint("Try again: every command goes on where it was cut"),
-            Cause::Unreadable(why) => Error::new(
-                Exit::Bug,
-                format!("the answer to {} from {} cannot be read", failure.action, failure.endpoint),
-            )
-            .because(why),
+            Cause::Unreadable(_) => unreadable(&failure),
             Cause::Unsendable(why) => Error::new(Exit::Bug, format!("{} could not be sent", failure.action)).because(why),
             Cause::Refused if failure.is_denied() => denied(&failure),
             Cause::Refused if failure.code_in(EXPIRED) => Error::new(Exit::Credentials, "the AWS credentials have expired")
@@ -260,6 +266,15 @@ fn unreachable(failure: &Failure, why: &str) -> Error {
         ));
     }
     error.hint("Is this machine online? Behind a proxy set HTTPS_PROXY, and NO_PROXY for what it does not serve")
+}
+
+/// What came is not what AWS promises: it was cut, or something else answered. That is the way there, and no mistake of this program.
+fn unreadable(failure: &Failure) -> Error {
+    let what = format!("the answer to {} from {} cannot be read", failure.action, failure.endpoint);
+    Error::new(Exit::Unreachable, what).because(failure).hint(
+        "Try again: every command goes on where it was cut. If it stays, something on the way answers instead of AWS: a network's login \
+         page, a proxy (HTTPS_PROXY, NO_PROXY), or another endpoint (AWS_ENDPOINT_URL)",
+    )
 }
 
 fn elsewhere(failure: &Failure) -> Error {
@@ -378,12 +393,6 @@ mod tests {
             "no right to ec2:RunInstances on i-1",
             "Ask who manages",
         );
-        check(
-            refused("", "", 403),
-            Exit::Credentials,
-            "no right to ec2:RunInstances on i-1",
-            "Allow",
-        );
     }
 
     #[test]
@@ -444,6 +453,14 @@ mod tests {
         check(with(tls), Exit::Unreachable, cannot, "AWS_CA_BUNDLE");
         let refused = Cause::Connection("Connection refused (os error 111)".to_owned());
         check(with(refused), Exit::Unreachable, cannot, "HTTPS_PROXY");
+        let html = Failure {
+            status: Some(200),
+            ..with(Cause::Unreadable("the answer is not XML".to_owned()))
+        };
+        let why = Error::from(html.clone()).why.unwrap();
+        assert_eq!(why, "ec2:RunInstances: the answer is not XML (HTTP 200, request r-1)");
+        let what = "the answer to ec2:RunInstances from https://ec2.eu-west-1.amazonaws.com cannot be read";
+        check(html, Exit::Unreachable, what, "Try again");
         assert!(with(Cause::TimedOut(String::new())).is_uncertain());
         assert!(!with(Cause::Unsendable(String::new())).is_uncertain());
     }
@@ -460,7 +477,8 @@ mod tests {
         check("NotFound", 404, true);
         check("TargetGroupNotFound", 400, true);
         check("ParameterNotFound", 400, true);
-        check("", 404, true);
+        // What answers so without a code is no service of AWS.
+        check("", 404, false);
         check("InvalidGroup.Duplicate", 400, false);
         check("Throttling", 400, false);
     }

@@ -48,7 +48,7 @@ use crate::bastiond::settings::{Flags, Settings, SshAddress};
 use crate::bastiond::ssh::{HostKey, SshListener};
 use crate::bastiond::state::{Addresses, Beginning, Daemon};
 use crate::bastiond::store::Store;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, short};
 use crate::host::{Host, read_text};
 use crate::log::{self, LevelFilter};
 use crate::protocol;
@@ -95,7 +95,7 @@ pub fn main(host: &Host, arguments: &[String]) -> ExitCode {
 
 /// Says why on stderr. One that takes nothing costs the text only, and the exit code stays.
 fn complain(why: &str) {
-    writeln!(io::stderr(), "error: {why}").unwrap_or_default();
+    writeln!(io::stderr(), "error: {}", short(why)).unwrap_or_default();
 }
 
 fn run(host: &Host, flags: &Flags) -> Result<Exit> {

@@ -174,7 +174,13 @@ async fn account(host: &Host, wanted: &Wanted, profile: Option<&str>, report: &m
     );
     let (grade, what, repair) = clock::check(caller.date, now());
     report.add("clock", grade, what, repair);
-    match status::missing(&aws, &caller.arn).await {
+    let status = status::status(host, &aws, wanted, now()).await;
+    let missing = match &status {
+        Ok(status) => status.missing.clone(),
+        // Maybe just because a right is missing.
+        Err(_) => status::missing(&aws, &caller, wanted, &Observed::default()).await,
+    };
+    match missing {
         Ok(missing) if missing.is_empty() => report.ok("rights", "all that the bastion commands need"),
         Ok(missing) => report.add(
             "rights",
@@ -184,7 +190,7 @@ async fn account(host: &Host, wanted: &Wanted, profile: Option<&str>, report: &m
         ),
         Err(why) => report.add("rights", Grade::Warn, format!("not known: {why}"), None),
     }
-    match status::status(host, &aws, wanted, now()).await {
+    match status {
         Ok(status) => bastion(&status, report),
         Err(error) => report.fail("bastion", &error),
     }

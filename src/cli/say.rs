@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::detach::{ERR, OUT};
 use crate::config::TunnelKind;
-use crate::error::{Error, Exit};
+use crate::error::{Error, Exit, short};
 use crate::session::Said;
 use crate::session::note::{Note, Stage};
 use crate::session::plan::{Plan, Runner};
@@ -81,7 +81,9 @@ pub(crate) fn failure_text(error: &Error) -> String {
 
 /// The error as `--json` prints it.
 pub(crate) fn failure_object(error: &Error) -> serde_json::Value {
-    json!({ "error": { "what": error.what, "why": error.why.as_deref().map(str::trim), "hint": error.hint, "code": error.exit as u8 } })
+    let why = error.why.as_deref().map(|why| short(why.trim()));
+    let hint = error.hint.as_deref().map(short);
+    json!({ "error": { "what": short(&error.what), "why": why, "hint": hint, "code": error.exit as u8 } })
 }
 
 /// A duration as people say it.

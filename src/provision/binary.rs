@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::desired::Architecture;
 use super::names::hex;
-use crate::aws::s3::{GetBucketLocation, GetObject, HeadObject, Location, ObjectHead};
+use crate::aws::s3::{GetObject, HeadObject, Location, ObjectHead};
 use crate::aws::{Aws, Failure};
 use crate::config::S3Uri;
 use crate::error::{Error, Exit, Result};
@@ -43,25 +43,21 @@ pub async fn look(aws: &Aws, uri: &S3Uri) -> Result<Binary> {
         location: location.clone(),
     };
     let (aws, head) = match aws.call(&head).await {
-        Err(failure) if failure.is_elsewhere() => {
-            let aws = aws.in_region(&region_of(aws, &location, &failure).await?);
+        Ok(answer) => (aws.clone(), answer),
+        Err(failure) => {
+            // S3 says where the bucket is in a header of the refusal, so that nobody needs a right to ask.
+            let Some(region) = failure.bucket_region.clone().filter(|_| failure.is_elsewhere()) else {
+                return Err(absent(uri, failure));
+            };
+            let aws = aws.in_region(&region);
             let answer = aws.call(&head).await.map_err(|failure| absent(uri, failure))?;
             (aws, answer)
         }
-        answer => (aws.clone(), answer.map_err(|failure| absent(uri, failure))?),
     };
     match of_metadata(&head) {
         Some(binary) => Ok(binary),
         None => read(&aws, uri, location, &head).await,
     }
-}
-
-async fn region_of(aws: &Aws, location: &Location, failure: &Failure) -> Result<String> {
-    if let Some(region) = &failure.bucket_region {
-        return Ok(region.clone());
-    }
-    let bucket = location.bucket.clone();
-    Ok(aws.call(&GetBucketLocation { bucket }).await?)
 }
 
 fn absent(uri: &S3Uri, failure: Failure) -> Error {

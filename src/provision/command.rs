@@ -53,7 +53,9 @@ pub async fn open(host: &Host, wanted: &Wanted, profile: Option<&str>) -> Result
         region: wanted.region.clone(),
         profile: profile.map(str::to_owned),
     };
-    Aws::open(host, &place).await
+    let aws = Aws::open(host, &place).await?;
+    wanted.guard_region(aws.region())?;
+    Ok(aws)
 }
 
 /// Plans `init` or `upgrade`.

@@ -152,6 +152,18 @@ impl Desired {
 /// What fills the documents.
 pub fn values(facts: &Facts) -> Values {
     let names = &facts.names;
+    // In a policy what is not known yet may be any.
+    let or_any = |text: &str| {
+        if text.starts_with('<') {
+            "*".to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let listeners = format!(
+        "arn:{}:elasticloadbalancing:{}:*:listener/app/*",
+        facts.partition, names.region
+    );
     Values::from([
         ("PROJECT", names.project.clone()),
         ("REGION", names.region.clone()),
@@ -172,6 +184,12 @@ pub fn values(facts: &Facts) -> Values {
             "LISTENER",
             facts.listener.clone().unwrap_or_else(|| "<listener-arn>".to_owned()),
         ),
+        ("SUBNETS", or_any(&facts.subnet)),
+        ("VPCS", or_any(&facts.vpc)),
+        ("IMAGES", or_any(&facts.image)),
+        ("ALB_GROUPS", or_any(&facts.alb_group)),
+        ("LISTENERS", facts.listener.clone().unwrap_or(listeners)),
+        ("TARGET_GROUP", names.target_group.clone()),
         ("HEADER", HEADER_DISPLAY.to_owned()),
         ("HEALTH_PATH", HEALTH_PATH.to_owned()),
     ])
@@ -274,7 +292,8 @@ pub(crate) mod tests {
             "{}",
             desired.user_data.len()
         );
-        let values = values(&desired.facts);
+        let mut values = values(&desired.facts);
+        values.insert("DOCUMENT", "arn:document".to_owned());
         for which in [Policy::Trust, Policy::Instance, Policy::Admin, Policy::Developer] {
             let text = documents::policy_text(which, &values);
             assert!(!text.contains('@'), "{text}");

@@ -16,6 +16,9 @@ const DEVELOPER: &str = include_str!("../../assets/aws/policies/developer.json")
 /// The longest user data that EC2 takes, in bytes before base64 ("Instance user data" in the EC2 User Guide).
 pub const MAX_USER_DATA: usize = 16 * 1024;
 
+/// The longest managed policy, in characters without white space ("IAM and AWS STS quotas").
+pub const MAX_MANAGED_POLICY: usize = 6144;
+
 /// What stands for each `@NAME@`.
 pub type Values = BTreeMap<&'static str, String>;
 

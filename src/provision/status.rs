@@ -1,5 +1,6 @@
 //! What is to be said of a bastion that is there: `bastion status`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,13 +11,17 @@ use super::desired::{Desired, desired};
 use super::names::{BINARY, REVISION, SHA256};
 use super::observed::{Boot, Instance, Observed};
 use super::plan::{Aim, Patience, towards};
-use super::rights;
-use super::settle::{self, Settled};
+use super::rights::{self, Question, Scope};
+use super::settle::{self, Caller, Settled};
 use super::step::Step;
 use super::wanted::Wanted;
 use crate::aws::{Aws, iam};
 use crate::error::Result;
 use crate::host::Host;
+use crate::rt;
+
+/// How many questions of rights are asked at the same time: together they take a second or two, and IAM does not throttle so few.
+const ASKED_AT_ONCE: usize = 8;
 
 /// The state of one project's bastion in one region.
 pub struct Status {
@@ -61,7 +66,7 @@ pub async fn status(_host: &Host, aws: &Aws, wanted: &Wanted, now: u64) -> Resul
         project: wanted.project.clone(),
         region: aws.region().to_owned(),
         names: look.names,
-        missing: missing(aws, &caller.arn).await,
+        missing: missing(aws, &caller, wanted, &observed).await,
         account: caller.account,
         observed,
         drift,
@@ -104,29 +109,55 @@ fn newer_of(observed: &Observed, desired: &Desired) -> Vec<String> {
     newer
 }
 
-/// What of all that the commands need the caller may not.
-pub async fn missing(aws: &Aws, arn: &str) -> Result<Vec<String>, String> {
-    let Some(principal) = principal(arn) else {
-        return Err(format!("IAM does not simulate for {arn}"));
+/// What of all that the commands need the caller may not, on what they would do it to: actions, and the resource of one that is
+/// allowed elsewhere.
+pub async fn missing(aws: &Aws, caller: &Caller, wanted: &Wanted, observed: &Observed) -> Result<Vec<String>, String> {
+    let Some(principal) = principal(&caller.arn) else {
+        return Err(format!("IAM does not simulate for {}", caller.arn));
     };
-    let call = iam::SimulatePrincipalPolicy {
-        principal_arn: principal,
-        actions: rights::LOOKING
-            .iter()
-            .chain(rights::CHANGING)
-            .map(|&action| action.to_owned())
-            .collect(),
-        resources: Vec::new(),
-        next: None,
+    let names = wanted.names(aws.region());
+    let asked = rights::questions(&Scope {
+        partition: aws.partition(),
+        account: &caller.account,
+        names: &names,
+        wanted,
+        observed,
+    });
+    let mut verdicts = Vec::new();
+    for some in asked.chunks(ASKED_AT_ONCE) {
+        let ask = |question: &Question| {
+            let call = iam::SimulatePrincipalPolicy {
+                principal_arn: principal.clone(),
+                actions: question.actions.iter().map(|&action| action.to_owned()).collect(),
+                resources: question.resources.clone(),
+                context: question.context.clone(),
+                next: None,
+            };
+            let aws = aws.clone();
+            rt::spawn(async move { aws.all(&call).await })
+        };
+        let running: Vec<_> = some.iter().map(ask).collect();
+        for answer in running {
+            verdicts.extend(answer.await.map_err(|failure| failure.to_string())?);
+        }
+    }
+    Ok(denied(&verdicts))
+}
+
+/// Each action that is not allowed at all; of one that is allowed on other things, what it is not allowed on.
+fn denied(verdicts: &[iam::Verdict]) -> Vec<String> {
+    let allowed = |verdict: &&iam::Verdict| verdict.decision == iam::Decision::Allowed;
+    let somewhere: BTreeSet<&str> = verdicts
+        .iter()
+        .filter(allowed)
+        .map(|verdict| verdict.action.as_str())
+        .collect();
+    let told = |verdict: &iam::Verdict| match somewhere.contains(verdict.action.as_str()) {
+        true => format!("{} on {}", verdict.action, verdict.resource),
+        false => verdict.action.clone(),
     };
-    let verdicts = aws.all(&call).await.map_err(|failure| failure.to_string())?;
-    let denied = verdicts
-        .into_iter()
-        .filter(|verdict| verdict.decision != iam::Decision::Allowed);
-    let mut denied: Vec<String> = denied.map(|verdict| verdict.action).collect();
-    denied.sort();
-    denied.dedup();
-    Ok(denied)
+    let denied: BTreeSet<String> = verdicts.iter().filter(|verdict| !allowed(verdict)).map(told).collect();
+    denied.into_iter().collect()
 }
 
 /// The ARN that IAM simulates for: a role's session stands for its role. The root user is not simulated.
@@ -286,6 +317,23 @@ pub async fn of(host: &Host, wanted: &Wanted, profile: Option<&str>, now: u64) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn denials() {
+        let verdict = |action: &str, resource: &str, decision| iam::Verdict {
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            decision,
+        };
+        let found = denied(&[
+            verdict("ec2:RunInstances", "image", iam::Decision::Allowed),
+            verdict("ec2:RunInstances", "subnet", iam::Decision::Unsaid),
+            verdict("iam:PassRole", "role", iam::Decision::Denied),
+            verdict("ssm:DeleteParameter", "one", iam::Decision::Unsaid),
+            verdict("ssm:DeleteParameter", "two", iam::Decision::Unsaid),
+        ]);
+        assert_eq!(found, ["ec2:RunInstances on subnet", "iam:PassRole", "ssm:DeleteParameter"]);
+    }
 
     #[test]
     fn principals() {

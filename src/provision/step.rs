@@ -331,6 +331,7 @@ impl Step {
             DeleteRule { arn, .. } => one("elasticloadbalancing:DeleteRule", arn),
             CreateEndpoint { subnet, .. } => vec![
                 ("ec2:CreateInstanceConnectEndpoint", subnet.clone()),
+                ("ec2:CreateNetworkInterface", subnet.clone()),
                 ("ec2:CreateTags", subnet.clone()),
                 ("iam:CreateServiceLinkedRole", "ec2-instance-connect".to_owned()),
             ],

@@ -2,6 +2,7 @@
 
 use super::desired::INSTANCE_TYPE;
 use super::names::Names;
+use crate::aws::Partition;
 use crate::config::{Config, ListenerArn, S3Uri};
 use crate::error::{Error, Exit, Result};
 
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub eice: Option<bool>,
     pub expected_vpc: Option<String>,
     pub expected_account: Option<String>,
+    /// The document of Session Manager that developers run: a name or an ARN.
+    pub document: String,
 }
 
 impl Wanted {
@@ -38,6 +41,7 @@ impl Wanted {
             eice: bastion.eice,
             expected_vpc: aws.expected_vpc_id.clone(),
             expected_account: bastion.expected_account_id.clone(),
+            document: config.tunnel.way.document.clone(),
         }
     }
 
@@ -49,41 +53,57 @@ impl Wanted {
     /// Whether this is the account and region that are meant. Before any write, and before reading more.
     ///
     /// # Errors
-    /// It is another; nothing was done.
+    /// It is another; nothing was done. What is of elsewhere is said all at once.
     pub fn guard_account(&self, account: &str, arn: &str, region: &str) -> Result<()> {
-        let other = |what: String, hint: &str| {
-            Err(Error::new(Exit::Conflict, what)
-                .because(format!("the caller is {arn}"))
-                .hint(hint))
-        };
+        let mut elsewhere = self.regional(region);
+        let mut differs = |what: String, hint: &str| elsewhere.push((what, hint.to_owned()));
         if let Some(expected) = self.expected_account.as_ref().filter(|expected| *expected != account) {
-            return other(
-                format!("this is account {account}, and bastion.expected_account_id is {expected}; nothing was changed"),
+            differs(
+                format!("this is account {account}, and bastion.expected_account_id is {expected}"),
                 "sign in to the other account (AWS_PROFILE), or correct the key in ephemwork.toml",
             );
         }
-        let Some(listener) = &self.listener else {
-            return Ok(());
-        };
-        if listener.account != account {
-            return other(
+        if let Some(listener) = self.listener.as_ref().filter(|listener| listener.account != account) {
+            differs(
                 format!(
-                    "the listener is of account {}, and this is account {account}; nothing was changed",
+                    "the listener is of account {}, and this is account {account}",
                     listener.account
                 ),
                 "sign in to the listener's account (AWS_PROFILE), or correct bastion.listener_arn",
             );
         }
+        refuse(elsewhere, Some(arn))
+    }
+
+    /// Whether this is the region and partition that are meant, as far as that is known without an account.
+    ///
+    /// # Errors
+    /// It is another.
+    pub fn guard_region(&self, region: &str) -> Result<()> {
+        refuse(self.regional(region), None)
+    }
+
+    /// What is of another region or partition, and what helps.
+    fn regional(&self, region: &str) -> Vec<(String, String)> {
+        let mut elsewhere = Vec::new();
+        let Some(listener) = &self.listener else {
+            return elsewhere;
+        };
         if listener.region != region {
-            return other(
-                format!(
-                    "the listener is in {}, and this is {region}; nothing was changed",
-                    listener.region
-                ),
-                "set tunnel.region in ephemwork.toml, or AWS_REGION, to the listener's",
-            );
+            let what = format!("the listener is in {}, and this is {region}", listener.region);
+            let hint =
+                "set tunnel.region in ephemwork.toml, --region or AWS_REGION to the listener's, or correct bastion.listener_arn";
+            elsewhere.push((what, hint.to_owned()));
         }
-        Ok(())
+        let partition = Partition::of(&listener.region).name();
+        if listener.partition != partition {
+            let what = format!(
+                "the listener's ARN is of the partition {}, and {} is in {partition}",
+                listener.partition, listener.region
+            );
+            elsewhere.push((what, format!("an ARN of {} begins with arn:{partition}:", listener.region)));
+        }
+        elsewhere
     }
 
     /// Whether this is the VPC that is meant.
@@ -100,6 +120,24 @@ impl Wanted {
             _ => Ok(()),
         }
     }
+}
+
+/// One refusal for all that is of another place.
+fn refuse(elsewhere: Vec<(String, String)>, caller: Option<&str>) -> Result<()> {
+    let error = match elsewhere.as_slice() {
+        [] => return Ok(()),
+        [(what, hint)] => Error::new(Exit::Conflict, format!("{what}; nothing was changed")).hint(hint),
+        several => {
+            let lines = several.iter().map(|(what, hint)| format!("\n    {what}\n      {hint}"));
+            let what = format!("{} settings are of another place; nothing was changed", several.len());
+            Error::new(Exit::Conflict, what).because(lines.collect::<String>())
+        }
+    };
+    Err(match (caller, &error.why) {
+        (Some(arn), None) => error.because(format!("the caller is {arn}")),
+        (Some(arn), Some(_)) => error.hint(format!("the caller is {arn}")),
+        (None, _) => error,
+    })
 }
 
 /// What might be meant, with what a person knows it by.
@@ -166,9 +204,15 @@ mod tests {
             listener,
             "210987654321",
             "vpc-1",
-            Some("the listener is of account 123456789012"),
+            Some("2 settings are of another place; nothing was changed"),
         );
         check(listener, "123456789012", "vpc-1", Some("the listener is in us-east-1"));
+        let china = "[bastion]\nlistener_arn = 'arn:aws-cn:elasticloadbalancing:eu-west-1:123456789012:listener/app/a/b/c'";
+        let what = "the listener's ARN is of the partition aws-cn, and eu-west-1 is in aws; nothing was changed";
+        check(china, "123456789012", "vpc-1", Some(what));
+        let all = "[bastion]\nexpected_account_id = '123456789012'\n\
+                   listener_arn = 'arn:aws-cn:elasticloadbalancing:us-east-1:123456789012:listener/app/a/b/c'";
+        check(all, "210987654321", "vpc-1", Some("4 settings are of another place"));
         check(account, "123456789012", "vpc-1", None);
         check(vpc, "123456789012", "vpc-01234567", None);
     }

@@ -17,7 +17,7 @@ use crate::support::aws::{ACCESS_KEY, AwsWorld, Fault, REGION};
 use crate::support::library::{host, run};
 use crate::support::{Process, need_module, peer, until};
 
-type Environment = Vec<(&'static str, String)>;
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// A machine on which nobody has ever signed in to AWS: HOME is empty, and there is no instance's metadata.
 fn nowhere(home: &Path) -> Environment {
@@ -28,19 +28,19 @@ fn nowhere(home: &Path) -> Environment {
 }
 
 /// [`nowhere`] with a configuration file.
-fn configured(home: &Path, config: &str) -> Environment {
+pub(crate) fn configured(home: &Path, config: &str) -> Environment {
     std::fs::create_dir_all(home.join(".aws/sso/cache")).unwrap();
     std::fs::write(home.join(".aws/config"), config).unwrap();
     nowhere(home)
 }
 
-fn named(profile: &str) -> Place {
+pub(crate) fn named(profile: &str) -> Place {
     let profile = Some(profile.to_owned());
     Place { profile, region: None }
 }
 
 /// Signs in and asks who that is.
-fn who(environment: &Environment, place: &Place) -> Result<sts::Identity, Error> {
+pub(crate) fn who(environment: &Environment, place: &Place) -> Result<sts::Identity, Error> {
     let host = host(environment);
     run(async {
         let aws = Aws::open(&host, place).await?;

@@ -8,18 +8,18 @@ use crate::support::engineer::difference;
 const ROLE: &str = "ephemwork-shop-bastion-eu-west-1";
 
 /// What somebody did, and a part of what the repair says.
-type Drift = (fn(&Engineer, &Seen), &'static str);
+pub(crate) type Drift = (fn(&Engineer, &Seen), &'static str);
 
 /// Ids of the bastion's parts.
-struct Seen {
-    instance: String,
-    group: String,
-    target_group: String,
-    rules: Vec<String>,
+pub(crate) struct Seen {
+    pub(crate) instance: String,
+    pub(crate) group: String,
+    pub(crate) target_group: String,
+    pub(crate) rules: Vec<String>,
     address: String,
 }
 
-fn seen(engineer: &Engineer) -> Seen {
+pub(crate) fn seen(engineer: &Engineer) -> Seen {
     let inventory = engineer.world.inventory();
     let instance = &engineer.instances()[0];
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -45,7 +45,7 @@ fn seen(engineer: &Engineer) -> Seen {
     }
 }
 
-const DRIFTS: &[Drift] = &[
+pub(crate) const DRIFTS: &[Drift] = &[
     (
         |engineer, _| {
             let policy = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore";

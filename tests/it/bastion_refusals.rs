@@ -34,6 +34,35 @@ fn guards_hold_before_any_write() {
     ));
     let vpc = format!("is in {}, and tunnel.expected_vpc_id is vpc-01234567", engineer.id("vpc"));
     refused(&engineer, &["init", "--live", "--yes"], 6, &[&vpc]);
+    // All that is of elsewhere is said at once, and with no call at all where none is needed.
+    let listener = |partition: &str, region: &str, account: &str| {
+        format!("arn:{partition}:elasticloadbalancing:{region}:{account}:listener/app/staging/0123456789abcdef/0123456789abcdef")
+    };
+    let before = engineer.world.count();
+    for (arn, part) in [
+        (
+            listener("aws", "us-east-1", "123456789012"),
+            "the listener is in us-east-1, and this is eu-west-1; nothing was changed",
+        ),
+        (
+            listener("aws-cn", "eu-west-1", "123456789012"),
+            "is of the partition aws-cn, and eu-west-1 is in aws; nothing was changed",
+        ),
+        (
+            listener("aws", "cn-north-1", "123456789012"),
+            "2 settings are of another place; nothing was changed",
+        ),
+    ] {
+        let arguments = ["init", "--live", "--yes", "--listener-arn", &arn];
+        refused(&engineer, &arguments, 6, &[part]);
+        let command = &mut engineer.without_credentials(&["bastion", "init", "--listener-arn", &arn, "--region", "eu-west-1"]);
+        let finished = Process::run("bastion", command);
+        assert!(finished.code() == 6 && finished.err.contains(part), "{finished:?}");
+    }
+    assert_eq!(engineer.world.count(), before, "nothing was even asked");
+    let arn = listener("aws", "eu-west-1", "210987654321");
+    let told = ["the listener is of account 210987654321, and this is account 123456789012; nothing was changed"];
+    refused(&engineer, &["init", "--live", "--yes", "--listener-arn", &arn], 6, &told);
     // Nobody is there to be asked.
     engineer.write("");
     refused(&engineer, &["init", "--live"], 2, &["--live --yes"]);
@@ -252,4 +281,59 @@ fn an_outage_of_aws_is_not_called_a_mistake_of_this_program() {
     assert_eq!(finished.code(), 5, "{finished:?}");
     assert!(finished.err.contains("AWS itself failed at "), "{}", finished.err);
     engineer.world.heal();
+}
+
+/// Something on the way answers in AWS's place: a login page, a proxy, a broken one.
+#[test]
+fn an_answer_that_is_none_of_awss_is_told_with_where_and_what_to_do() {
+    use std::io::{Read as _, Write as _};
+    let Some(engineer) = Engineer::start() else { return };
+    let page = "<html><body>Please log in</body></html>";
+    let answer = |status: &str, kind: &str, body: &str, length: usize| {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nx-amzn-RequestId: r-77\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    let cut = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws";
+    for (status, body, length) in [
+        ("200 OK", page, page.len()),
+        ("200 OK", "", 0),
+        ("200 OK", cut, cut.len()),
+        ("200 OK", cut, cut.len() + 100),
+        ("200 OK", "\u{0}\u{1}{\"a\": 1", 10),
+        ("302 Found", page, page.len()),
+        // A right is missing, or a thing, only when AWS itself says so.
+        ("403 Forbidden", page, page.len()),
+        ("404 Not Found", page, page.len()),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let text = answer(status, "text/html", body, length);
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked = stream.read(&mut [0; 8192]).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            asked
+        });
+        let mut command = engineer.command(&["bastion", "init"]);
+        command.env("AWS_ENDPOINT_URL", format!("http://{address}"));
+        let finished = Process::run("bastion", &mut command);
+        assert!(server.join().unwrap() > 0);
+        assert_eq!(finished.code(), 5, "{status} {body}: {finished:?}");
+        let parts = ["sts:GetCallerIdentity", "ry again"];
+        let where_ = [
+            format!("http://{address}"),
+            "cannot be read".to_owned(),
+            "request r-77".to_owned(),
+        ];
+        // Of one that breaks off in its body only the way there is known to be bad.
+        let whole = where_.iter().filter(|_| length == body.len()).map(String::as_str);
+        for part in parts.into_iter().chain(whole) {
+            assert!(
+                finished.err.contains(part),
+                "{status} {body}: {part:?} is not in\n{}",
+                finished.err
+            );
+        }
+    }
 }

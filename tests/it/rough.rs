@@ -160,3 +160,50 @@ fn down_says_which_up_does_not_answer() {
     assert_eq!(down.code(), 1, "{down:?}");
     assert!(down.err.contains(&format!("kill {}", up.pid())), "{down:?}");
 }
+
+/// Somebody pasted a file where a name belongs, and the terminal's scrollback was gone.
+#[test]
+fn what_is_much_too_long_is_not_echoed_whole() {
+    const LENGTH: usize = 100_000;
+    const ENOUGH: usize = 4000;
+    let long = "x".repeat(LENGTH);
+    let option = format!("--{long}");
+    let workshop = Workshop::new("alice", "[service.api]\nport = 9\n");
+    let check = |arguments: &[&str]| {
+        let finished = workshop.run(arguments);
+        let said = format!("{}{}", finished.out, finished.err);
+        let short: Vec<&str> = arguments.iter().map(|argument| &argument[..argument.len().min(20)]).collect();
+        assert_ne!(finished.code(), 0, "{short:?}");
+        assert!(said.len() < ENOUGH, "{short:?}: {} bytes: {}", said.len(), &said[..ENOUGH]);
+        assert!(said.contains("characters left out]"), "{short:?}: {said}");
+    };
+    for arguments in [
+        [option.as_str()].as_slice(),
+        &[&long],
+        &["up", &option],
+        &["up", &long],
+        &["completions", &long],
+        &["logs", &long],
+        &["bastion", "policy", &long],
+        &["bastion", "snippet", &long],
+        &["bastion", "init", "--region", &long],
+        &["bastion", "init", "--listener-arn", &long],
+        &["bastion", "init", "--subnet-id", &long],
+        &["bastion", "init", "--bastion-binary-s3-uri", &long, "--ami-id", &long],
+        &["bastion", "init", "--json", "--ami-id", &long],
+        &["bastiond", &option],
+        &["bastiond", "--http", &long],
+    ] {
+        check(arguments);
+    }
+    for text in [
+        format!("[tunnel]\ntype = \"{long}\"\n"),
+        format!("[service.{long}]\nport = 1\n"),
+        format!("{long} = 1\n"),
+    ] {
+        let workshop = Workshop::new("alice", &text);
+        let finished = workshop.run(&["up", "api"]);
+        let said = format!("{}{}", finished.out, finished.err);
+        assert!(finished.code() == 3 && said.len() < ENOUGH, "{} bytes", said.len());
+    }
+}

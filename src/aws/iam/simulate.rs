@@ -1,5 +1,7 @@
 //! What a user or role may do, without doing it.
 
+use std::collections::BTreeMap;
+
 use super::super::call::{Ask, Call, Page, Reply, Service, Unreadable, paged};
 use super::super::query::Form;
 use super::{VERSION, page};
@@ -14,6 +16,8 @@ pub struct SimulatePrincipalPolicy {
     pub actions: Vec<String>,
     /// On these; none is everything.
     pub resources: Vec<String>,
+    /// Keys of conditions with their values; several make a list.
+    pub context: BTreeMap<String, Vec<String>>,
     /// The page; see [`crate::aws::Paged`].
     pub next: Option<String>,
 }
@@ -53,6 +57,13 @@ impl Call for SimulatePrincipalPolicy {
         form.put("PolicySourceArn", &self.principal_arn);
         form.list("ActionNames.member", &self.actions);
         form.list("ResourceArns.member", &self.resources);
+        for (index, (key, values)) in self.context.iter().enumerate() {
+            let entry = format!("ContextEntries.member.{}", index + 1);
+            form.put(&format!("{entry}.ContextKeyName"), key);
+            form.list(&format!("{entry}.ContextKeyValues.member"), values);
+            let kind = if values.len() == 1 { "string" } else { "stringList" };
+            form.put(&format!("{entry}.ContextKeyType"), kind);
+        }
         form.put_some("Marker", self.next.as_ref());
         form.ask()
     }

@@ -7,7 +7,7 @@ pub use multipart::{
     AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, ListMultipartUploads, ListParts, Part, Upload,
     UploadPart,
 };
-pub use objects::{GetBucketLocation, GetObject, HeadObject, Object, ObjectHead, Over, PutObject};
+pub use objects::{GetObject, HeadObject, Object, ObjectHead, Over, PutObject};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::Method;
 
 use super::super::call::{Ask, Call, Reply, Service, Unreadable};
-use super::super::xml;
 use super::{Location, Metadata, ask, beside, header, metadata};
 
 /// Asks what an object is. Whoever may not list the bucket hears 403 of one that is not there.
@@ -152,46 +151,5 @@ impl Call for PutObject {
 
     fn answer(reply: &Reply) -> Result<Option<String>, Unreadable> {
         Ok(header(reply, "etag"))
-    }
-}
-
-/// Asks for a bucket's region.
-#[derive(Clone, Debug)]
-pub struct GetBucketLocation {
-    /// Which.
-    pub bucket: String,
-}
-
-impl Call for GetBucketLocation {
-    /// The region.
-    type Answer = String;
-    const SERVICE: Service = Service::S3;
-    const ACTION: &'static str = "s3:GetBucketLocation";
-
-    fn resource(&self) -> Option<String> {
-        Some(self.bucket.clone())
-    }
-
-    fn request(&self) -> Ask {
-        let mut ask = ask(
-            Method::GET,
-            &Location {
-                bucket: self.bucket.clone(),
-                key: String::new(),
-            },
-        );
-        ask.query.push(("location".to_owned(), String::new()));
-        ask
-    }
-
-    fn answer(reply: &Reply) -> Result<String, Unreadable> {
-        xml::read(&reply.body, |root| {
-            Ok(match root.own_text().as_deref() {
-                // Two regions go by their first names.
-                None => "us-east-1".to_owned(),
-                Some("EU") => "eu-west-1".to_owned(),
-                Some(region) => region.to_owned(),
-            })
-        })
     }
 }

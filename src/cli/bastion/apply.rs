@@ -71,7 +71,9 @@ fn unread(host: &Host, wanted: &Wanted, asked: &Asked, error: &Error) -> Result<
         .region
         .as_deref()
         .or_else(|| host.variable("AWS_REGION"))
+        .or_else(|| Some(wanted.listener.as_ref()?.region.as_str()))
         .unwrap_or(ANY_REGION);
+    wanted.guard_region(region)?;
     let desired = desired(settle::unread(wanted, region));
     let plan = plan::towards(&desired, &Observed::default(), Aim::Bastion, Patience::Wait)?;
     let why = "there are no AWS credentials, so no account was read: this is the plan for one in which nothing stands";

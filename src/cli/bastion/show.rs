@@ -60,8 +60,29 @@ pub(super) async fn policy(host: &Host, wanted: Wanted, profile: Option<String>,
     if let Some(why) = why {
         say::warn(&format!("note: {why}; what stands in <> is for you to fill in\n"));
     }
-    say::out(&documents::policy_text(policy, &values(&facts)));
+    let mut values = values(&facts);
+    values.insert("DOCUMENT", document(&wanted.document, &facts));
+    let text = documents::policy_text(policy, &values);
+    let size = text.chars().filter(|c| !c.is_whitespace()).count();
+    if size > documents::MAX_MANAGED_POLICY {
+        say::warn(&format!(
+            "note: without white space this has {size} characters, and a managed policy has at most {}: give it to a role as an \
+             inline policy\n",
+            documents::MAX_MANAGED_POLICY
+        ));
+    }
+    say::out(&text);
     Ok(Exit::Fine)
+}
+
+/// The ARN of the document that developers run. AWS's own are nobody's.
+fn document(name: &str, facts: &Facts) -> String {
+    if name.starts_with("arn:") {
+        return name.to_owned();
+    }
+    let account = if name.starts_with("AWS-") { "" } else { &facts.account };
+    let (partition, region) = (&facts.partition, &facts.names.region);
+    format!("arn:{partition}:ssm:{region}:{account}:document/{name}")
 }
 
 /// The facts as far as a policy needs them: who the account is, and nothing more.

@@ -99,6 +99,7 @@ fn roles_and_profiles() {
             principal_arn: identity.arn.clone(),
             actions: vec!["ec2:RunInstances".to_owned(), "ec2:DescribeVpcs".to_owned()],
             resources: Vec::new(),
+            context: [("aws:username".to_owned(), vec!["alice".to_owned()])].into(),
             next: None,
         };
         let verdicts = at.aws.all(&asked).await.unwrap();

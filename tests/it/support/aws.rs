@@ -45,6 +45,17 @@ pub(crate) struct AwsCall {
     pub(crate) params: Value,
     /// The HTTP status of a success, else AWS's error code or `cut`.
     pub(crate) outcome: String,
+    /// What IAM had to allow for it, when the caller was bound.
+    pub(crate) needs: Vec<Need>,
+}
+
+/// One decision of IAM.
+#[derive(Clone, Debug)]
+pub(crate) struct Need {
+    pub(crate) action: String,
+    pub(crate) allowed: bool,
+    /// The statements that allowed it: Sid, the pattern of the action, the pattern of the resource.
+    pub(crate) by: Vec<[String; 3]>,
 }
 
 impl Fault {
@@ -146,6 +157,7 @@ impl AwsWorld {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
             },
+            needs: entry["needs"].as_array().into_iter().flatten().map(need).collect(),
         };
         journal.as_array().unwrap().iter().map(call).collect()
     }
@@ -205,6 +217,36 @@ impl AwsWorld {
     #[track_caller]
     pub(crate) fn deny(&self, actions: &[&str]) {
         self.control("deny", json!({"actions": actions}));
+    }
+
+    /// From now on the caller may what this policy allows, and nothing else.
+    #[track_caller]
+    pub(crate) fn bind(&self, policy: &Value) {
+        self.control("enforce", json!({"policies": [policy], "principal": {}}));
+    }
+
+    /// The caller may everything again.
+    #[track_caller]
+    pub(crate) fn unbind(&self) {
+        self.control("enforce", json!({"policies": null}));
+    }
+
+    /// What a policy does not allow of a call, which is not carried out: `action on resource`. `principal` is who calls, in keys of
+    /// conditions; `service` and `operation` as botocore names them.
+    #[track_caller]
+    pub(crate) fn refused_by(
+        &self,
+        policy: &Value,
+        principal: &Value,
+        (service, operation): (&str, &str),
+        params: Value,
+    ) -> Vec<String> {
+        let asked = json!({
+            "policies": [policy], "principal": principal, "service": service, "operation": operation, "params": params,
+        });
+        let found = self.control("may", asked);
+        let pair = |pair: &Value| format!("{} on {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        found.as_array().unwrap().iter().map(pair).collect()
     }
 
     /// Calls of one operation (`ec2:RunInstances`) are answered with this error, so many times.
@@ -312,6 +354,16 @@ impl Drop for AwsWorld {
         if !std::thread::panicking() && self.process.ended().is_none() {
             self.demand_no_violations();
         }
+    }
+}
+
+fn need(need: &Value) -> Need {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let by = |one: &Value| [text(&one[0]), text(&one[1]), text(&one[2])];
+    Need {
+        action: text(&need["action"]),
+        allowed: need["decision"] == "allowed",
+        by: need["by"].as_array().unwrap().iter().map(by).collect(),
     }
 }
 

@@ -4,6 +4,7 @@ import base64
 import datetime
 import json
 
+import authority
 import encode
 import habits
 import inventory
@@ -86,6 +87,22 @@ def deny(world, given):
     world.state.denied = set(given["actions"])
 
 
+def enforce(world, given):
+    """From now on the caller may what these `policies` allow, and nothing else; `principal`: keys of the caller. None: everything."""
+    documents = given["policies"]
+    world.state.authority = None if documents is None else authority.Authority(documents, given["principal"])
+
+
+def may(world, given):
+    """Whether `policies` allow `principal` a call, `service` and `operation` as botocore names them, which is not carried out: what
+    of it is not allowed, as (action, resource)."""
+    whose = authority.Authority(given["policies"], given["principal"])
+    service, operation = given["service"], given["operation"]
+    call = models.Call(service, operation, staging.REGION, models.operation(service, operation), given["params"])
+    asked = [(action, resource, whose.decide(action, resource, context)[0]) for action, resource, context in authority.needs(world, call)]
+    return [[action, resource] for action, resource, decision in asked if decision != "allowed"]
+
+
 def refuse(world, given):
     """One operation, `service:Operation`, is answered with an error; `times` or until healed."""
     refusal = Refusal(given["code"], given.get("message", given["code"]), given.get("status", 400))
@@ -160,6 +177,8 @@ PATHS = {
     "heal": heal,
     "habits": set_habits,
     "deny": deny,
+    "enforce": enforce,
+    "may": may,
     "refuse": refuse,
     "agent": agent,
     "target": target,

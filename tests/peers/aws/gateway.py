@@ -5,7 +5,9 @@ service is AWS traffic; /_gateway/... is what the test says (control.py). Each r
 1. checked: its operation and parameters against the service models inside botocore, its SigV4 signature, its date. What is
    wrong is answered as AWS would and remembered as a violation, for which the test fails;
 2. struck by a fault, if the test asked for one from this call on (faults.py);
-3. carried out by moto, in this process, with AWS's habits around it (habits.py, settling.py, compute.py, balancing.py,
+3. refused, if the test bound the caller to policies and they do not allow it (authority.py says what a call needs, policies.py
+   what a policy allows; moto's own enforcement knows few conditions);
+4. carried out by moto, in this process, with AWS's habits around it (habits.py, settling.py, compute.py, balancing.py,
    managing.py, objects.py). Sessions are made by the double of tests/doubles, if a test starts one (sessions.py).
 
 What moto 5.2 does not do, of what the product calls, and is done here instead:

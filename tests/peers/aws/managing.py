@@ -110,7 +110,9 @@ def information(instance, ping):
 
 
 def simulate(world, call, params):
-    """Allowed, unless the test denied the action."""
+    """What the caller's policies say, if there are any (authority.py); else allowed, unless the test denied the action."""
+    if world.state.authority is not None:
+        return world.state.authority.simulate(params)
     found = []
     for action in params["ActionNames"]:
         for resource in params.get("ResourceArns", ["*"]):

@@ -74,6 +74,8 @@ class State:
         self.stream_url = None
         # Actions (ec2:RunInstances) that the caller may not do; service:Operation -> [Refusal, times left or None].
         self.denied, self.refusals = set(), {}
+        # What the caller may at all (authority.py); None is everything.
+        self.authority = None
         self.keys = dict(KEYS)
         self.callers = dict(CALLERS)
         self.connect, self.metadata = instance_connect.Keys(), metadata.Metadata()
@@ -139,7 +141,7 @@ class World:
         try:
             call = self.understand(request, name, scope, entry, protocol)
             self.faults.before(fault, protocol)
-            reply = self.serve(call, request)
+            reply = self.serve(call, request, entry)
             entry["outcome"] = reply.status
         except Refusal as refusal:
             entry["outcome"] = refusal.code
@@ -204,10 +206,12 @@ class World:
                 self.violate(entry, [f"{refusal.kind}: {refusal.message}"])
             raise
 
-    def serve(self, call, request):
+    def serve(self, call, request, entry):
         """Carries out a call that is right in itself, with AWS's habits."""
         self.throttle(call.protocol)
         self.refuse(call)
+        if self.state.authority is not None:
+            self.state.authority.check(self, call, entry)
         if call.protocol == "rest-xml":
             return objects.serve(self, call, request)
         if call.params.get("DryRun"):
