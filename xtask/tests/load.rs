@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// So long that the bastion's buffers have come to what the load needs before its growth is measured.
+/// Each kind of fault comes several times, and the bastion then lives on for more than two minutes.
 const MINUTES: &str = "5";
 
 #[test]
