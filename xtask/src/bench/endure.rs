@@ -278,6 +278,14 @@ fn mixed(order: &Order<'_>, programs: &Programs, report: &mut Report) -> Result<
     ended
 }
 
+/// What is demanded of something that was watched.
+enum Band {
+    /// It grew by no more.
+    Grown(f64),
+    /// It was never more.
+    AtMost(f64),
+}
+
 /// What grew over the last life of the bastion.
 fn growth(series: &Series, team: &Team, when: Range<f64>, short: bool, report: &mut Report) -> Value {
     let last: Vec<&Sample> = series
@@ -292,32 +300,44 @@ fn growth(series: &Series, team: &Team, when: Range<f64>, short: bool, report: &
         (
             "bastion, memory, MiB",
             of(|sample| sample.memory),
-            if short { f64::INFINITY } else { BASTION_BAND },
+            if short {
+                Band::AtMost(FILLED)
+            } else {
+                Band::Grown(BASTION_BAND)
+            },
         ),
-        ("bastion, descriptors", of(|sample| sample.descriptors), DESCRIPTORS_BAND),
-        ("bastion, threads", of(|sample| sample.threads), 4.0),
-        ("bastion, requests in flight", of(|sample| sample.in_flight), 40.0),
+        (
+            "bastion, descriptors",
+            of(|sample| sample.descriptors),
+            Band::Grown(DESCRIPTORS_BAND),
+        ),
+        ("bastion, threads", of(|sample| sample.threads), Band::Grown(4.0)),
+        (
+            "bastion, requests in flight",
+            of(|sample| sample.in_flight),
+            Band::Grown(40.0),
+        ),
         (
             "bastion, client connections",
             of(|sample| sample.http_connections),
-            DESCRIPTORS_BAND,
+            Band::Grown(DESCRIPTORS_BAND),
         ),
-        ("bastion, lanes", of(|sample| sample.lanes), 40.0),
-        ("bastion, requests held", of(|sample| sample.held), 40.0),
+        ("bastion, lanes", of(|sample| sample.lanes), Band::Grown(40.0)),
+        ("bastion, requests held", of(|sample| sample.held), Band::Grown(40.0)),
         (
             "bastion, databases, MiB",
             of(|sample| sample.database / f64::from(1 << 20)),
-            DATABASE_BAND,
+            Band::Grown(DATABASE_BAND),
         ),
         (
             "a laptop that lives throughout, memory, MiB",
             laptops.iter().map(|sample| (sample.at, sample.mean)).collect(),
-            LAPTOP_BAND,
+            Band::Grown(LAPTOP_BAND),
         ),
         (
             "the same, descriptors",
             laptops.iter().map(|sample| (sample.at, sample.descriptors)).collect(),
-            LAPTOP_DESCRIPTORS_BAND,
+            Band::Grown(LAPTOP_DESCRIPTORS_BAND),
         ),
     ];
     let mut table = String::from(
@@ -329,30 +349,26 @@ fn growth(series: &Series, team: &Team, when: Range<f64>, short: bool, report: &
             report.demand(&format!("too few looks at: {name}"), false);
             continue;
         };
+        let (stated, said, kept) = match band {
+            Band::Grown(most) => {
+                let grown = growth.grown();
+                (
+                    format!("+{most}"),
+                    format!("has grown by {grown:.1} (band {most})"),
+                    grown <= most,
+                )
+            }
+            Band::AtMost(most) => (
+                format!("at most {most}"),
+                format!("came to {:.1} (at most {most})", growth.most),
+                growth.most <= most,
+            ),
+        };
         table.push_str(&format!(
-            "| {name} | {:.1} | {:.1} | {:.1} | {:+.2} in {:.0} s | {} |\n",
-            growth.first,
-            growth.last,
-            growth.most,
-            growth.trend,
-            growth.seconds,
-            if band.is_finite() {
-                format!("+{band}")
-            } else {
-                format!("at most {FILLED}")
-            },
+            "| {name} | {:.1} | {:.1} | {:.1} | {:+.2} in {:.0} s | {stated} |\n",
+            growth.first, growth.last, growth.most, growth.trend, growth.seconds
         ));
-        if band.is_finite() {
-            report.demand(
-                &format!("{name} has grown by {:.1} (band {band})", growth.grown()),
-                growth.grown() <= band,
-            );
-        } else {
-            report.demand(
-                &format!("{name} came to {:.1} (at most {FILLED})", growth.most),
-                growth.most <= FILLED,
-            );
-        }
+        report.demand(&format!("{name} {said}"), kept);
         grown[name] = growth.json();
     }
     report.tables.push(table);
