@@ -35,6 +35,15 @@ fn files(workshop: &Workshop, name: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.exists()).collect()
 }
 
+/// A project whose service has said "begun", and its log.
+#[track_caller]
+fn begun(workshop: &Workshop) -> (PathBuf, PathBuf) {
+    let shop = project(workshop, "shop", "begun");
+    assert_eq!(run(workshop, &shop, &["up", "api"]).code(), 7);
+    let [log] = &files(workshop, "api.log")[..] else { panic!() };
+    (shop, log.clone())
+}
+
 /// They wrote into one file, and each showed the other's lines.
 #[test]
 fn two_projects_with_a_service_of_one_name_have_a_log_each() {
@@ -98,25 +107,23 @@ fn write(path: &Path, text: &str) {
 #[test]
 fn following_goes_on_when_the_log_moves_or_is_emptied_and_ctrl_c_ends_it() {
     let workshop = Workshop::new("alice", "");
-    let shop = project(&workshop, "shop", "begun");
-    assert_eq!(run(&workshop, &shop, &["up", "api"]).code(), 7);
-    let [log] = &files(&workshop, "api.log")[..] else { panic!() };
+    let (shop, log) = begun(&workshop);
     let mut follow = Process::start("logs -f", workshop.command(&["logs", "api", "-f"]).current_dir(&shop));
     follow.wait_for("begun");
-    write(log, "one\n");
+    write(&log, "one\n");
     follow.wait_for("one");
     // It is full: the service's last line before, and its first one after.
-    write(log, "last of the old\n");
-    std::fs::rename(log, log.with_extension("log.1")).unwrap();
-    write(log, "first of the new\n");
+    write(&log, "last of the old\n");
+    std::fs::rename(&log, log.with_extension("log.1")).unwrap();
+    write(&log, "first of the new\n");
     follow.wait_for("first of the new");
     assert!(
         follow.out().contains("last of the old\nfirst of the new\n"),
         "{}",
         follow.out()
     );
-    std::fs::File::create(log).unwrap();
-    write(log, "empty\n");
+    std::fs::File::create(&log).unwrap();
+    write(&log, "empty\n");
     follow.wait_for("empty");
     follow.signal(Signal::INT);
     assert_eq!(follow.wait().code(), Some(130), "{}", follow.said());
@@ -126,11 +133,9 @@ fn following_goes_on_when_the_log_moves_or_is_emptied_and_ctrl_c_ends_it() {
 #[test]
 fn ctrl_c_counts_while_nobody_reads() {
     let workshop = Workshop::new("alice", "");
-    let shop = project(&workshop, "shop", "begun");
-    assert_eq!(run(&workshop, &shop, &["up", "api"]).code(), 7);
-    let [log] = &files(&workshop, "api.log")[..] else { panic!() };
+    let (shop, log) = begun(&workshop);
     // More than a pipe holds.
-    write(log, &"a line of the log\n".repeat(20_000));
+    write(&log, &"a line of the log\n".repeat(20_000));
     let mut command: Command = workshop.command(&["logs", "api", "-f"]);
     let mut child = command
         .current_dir(&shop)
@@ -158,9 +163,7 @@ fn ctrl_c_counts_while_nobody_reads() {
 #[test]
 fn following_ends_when_nobody_reads_any_more() {
     let workshop = Workshop::new("alice", "");
-    let shop = project(&workshop, "shop", "begun");
-    assert_eq!(run(&workshop, &shop, &["up", "api"]).code(), 7);
-    let [log] = &files(&workshop, "api.log")[..] else { panic!() };
+    let (shop, log) = begun(&workshop);
     let mut child = workshop
         .command(&["logs", "api", "-f"])
         .current_dir(&shop)
@@ -173,7 +176,7 @@ fn following_ends_when_nobody_reads_any_more() {
     child.stdout.as_mut().unwrap().read_exact(&mut read).unwrap();
     assert_eq!(&read, b"begun\n");
     drop(child.stdout.take());
-    write(log, "one more\n");
+    write(&log, "one more\n");
     let status = until("the end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
 }
