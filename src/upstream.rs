@@ -48,6 +48,9 @@ pub(crate) struct NoAnswer {
     pub(crate) unanswered: bool,
 }
 
+/// What of one request may wait for its service, in bytes; also the largest head of an answer, so it is no less than the tunnel's limit.
+const BUFFER: usize = 192 * 1024;
+
 /// What is said of an answer that is cut off because of its trailers; the limits are hyper's.
 pub(crate) const TOO_MANY_TRAILERS: &str = "the service sent more or larger trailers than are passed on (100 fields, 16 KiB)";
 
@@ -67,7 +70,7 @@ where
     where
         S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let (sender, driver) = http1::Builder::new().handshake(stream).await?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER).handshake(stream).await?;
         Ok(Connection {
             sender,
             driver: Box::pin(driver.with_upgrades()),

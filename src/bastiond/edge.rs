@@ -47,8 +47,9 @@ use crate::rt::{self, TcpListener, TcpStream};
 /// The health check's path.
 const HEALTH: &str = "/ephemwork-health";
 
-/// What of one answer may wait for its client, in bytes, besides the socket's own buffer.
-const WRITE_BUFFER: usize = 256 * 1024;
+/// What of one answer may wait for its client, in bytes, besides the socket's own buffer. It is the parser's limit for heads, too, and the
+/// guard's largest, with every byte of its target encoded, has little more than twice 64 KiB.
+const WRITE_BUFFER: usize = 160 * 1024;
 
 /// Requests at once on one HTTP/2 connection from outside: what ALB uses (128), and room.
 const MAX_STREAMS: u32 = 256;

@@ -23,7 +23,7 @@ pub(crate) const MAX_ABANDONED: usize = 64 * window::MAX_STREAMS as usize;
 pub(crate) const FRAME: u32 = crate::tunnel::ssh::PACKET - 64;
 
 /// How much of one body may wait in this process for the channel, in bytes.
-pub(crate) const SEND_BUFFER: usize = 256 * 1024;
+pub(crate) const SEND_BUFFER: usize = 64 * 1024;
 
 /// The largest head on the tunnel, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). The edge's own limit on heads is lower.
 pub(crate) const MAX_HEAD: u32 = 192 * 1024;
@@ -121,6 +121,10 @@ where
 {
     let mut passing = gate.passing();
     loop {
+        // What is not read yet waits with whoever sends it, not here.
+        if !body.is_end_stream() {
+            room(stream).await.map_err(|_| Unsent::Stream)?;
+        }
         let frame = poll_fn(|cx| {
             if let Poll::Ready(reset) = stream.poll_reset(cx) {
                 return Poll::Ready(Err(match reset {
@@ -167,16 +171,7 @@ where
 pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let capacity = match stream.capacity() {
-            0 => match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(capacity) => capacity?,
-                None => return Err(Reason::CANCEL.into()),
-            },
-            ready => ready,
-        };
-        if capacity == 0 {
-            continue;
-        }
+        let capacity = capacity(stream).await?;
         let piece = data.split_to(capacity.min(data.len()));
         let end = last && data.is_empty();
         stream.send_data(piece, end)?;
@@ -188,6 +183,31 @@ pub(crate) async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, l
         stream.send_data(Bytes::new(), true)?;
     }
     Ok(())
+}
+
+/// Waits until the other side takes something more of this stream.
+async fn room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    if stream.capacity() == 0 {
+        stream.reserve_capacity(1);
+        capacity(stream).await?;
+    }
+    Ok(())
+}
+
+/// How much of what was reserved may be sent now, in bytes; at least one.
+async fn capacity(stream: &mut SendStream<Bytes>) -> Result<usize, h2::Error> {
+    loop {
+        let capacity = match stream.capacity() {
+            0 => match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(capacity) => capacity?,
+                None => return Err(Reason::CANCEL.into()),
+            },
+            ready => ready,
+        };
+        if capacity > 0 {
+            return Ok(capacity);
+        }
+    }
 }
 
 /// A direction of an upgraded connection, seen from the socket.

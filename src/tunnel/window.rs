@@ -16,8 +16,14 @@ pub(crate) const FEW: u32 = 1024 * 1024;
 /// So many streams are few: a page that is loading beside a download or two.
 const FEW_STREAMS: usize = 4;
 
-/// A stream's window otherwise, in bytes.
+/// A stream's window while there are at most [`MANY_STREAMS`], in bytes.
 pub(crate) const MANY: u32 = 256 * 1024;
+
+/// So many streams are not yet a crowd.
+const MANY_STREAMS: usize = 64;
+
+/// A stream's window otherwise, in bytes: they fill any link together, and what nobody reads costs the bastion no more than this each.
+const CROWD: u32 = 64 * 1024;
 
 /// Requests at once on one lane. The edge lets more of them wait.
 pub(crate) const MAX_STREAMS: u32 = 250;
@@ -54,7 +60,8 @@ impl Windows {
         let right = match streams {
             0 | 1 => ALONE,
             2..=FEW_STREAMS => FEW,
-            _ => MANY,
+            ..=MANY_STREAMS => MANY,
+            _ => CROWD,
         };
         if right <= self.offered {
             self.fewer_since = None;
@@ -93,13 +100,21 @@ mod tests {
         step(2, 1, Some(FEW));
         step(4, 1, None);
         step(5, 1, Some(MANY));
+        step(64, 1, None);
+        step(65, 1, Some(CROWD));
         step(250, 1, None);
-        step(1, 2, None);
-        step(5, 50, None);
-        step(1, 60, None);
-        step(1, 159, None);
-        step(1, 160, Some(ALONE));
-        step(1, 161, None);
+        step(64, 2, None);
+        step(65, 3, None);
+        step(64, 4, None);
+        step(64, 104, Some(MANY));
+        step(1, 104, None);
+        step(5, 105, None);
+        step(1, 106, None);
+        step(5, 150, None);
+        step(1, 160, None);
+        step(1, 259, None);
+        step(1, 260, Some(ALONE));
+        step(1, 261, None);
     }
 
     /// A change that could not be sent is asked for again.

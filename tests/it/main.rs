@@ -81,6 +81,7 @@ mod sshd;
 mod ssm_double;
 mod staging;
 mod streaming;
+mod stuck_bodies;
 mod support;
 mod syscalls;
 mod takeover;
