@@ -238,6 +238,11 @@ pub(crate) fn idle<T>(
         report.add(&format!("bastion MiB of data, {count} idle {tunnels}"), name, memory.data);
         if count > 1 {
             report.add(
+                &format!("bastion MiB more than with none, {count} idle"),
+                name,
+                memory.pss - empty.pss,
+            );
+            report.add(
                 &format!("KiB each of {count} idle"),
                 name,
                 (memory.pss - empty.pss) * 1024.0 / count as f64,

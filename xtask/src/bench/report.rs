@@ -33,7 +33,12 @@ const GOALS: &[(&str, Goal)] = &[
     ("syscalls/req bastion", Goal::AtMost(8.0)),
     ("syscalls/req laptop", Goal::AtMost(8.0)),
     // 50 MB.
+    // Both readings of "1,000 idle tunnels within 50 MB": the whole process, and what the tunnels add to it.
     ("bastion MiB, 1000 idle tunnels", Goal::AtMost(50_000_000.0 / 1_048_576.0)),
+    (
+        "bastion MiB more than with none, 1000 idle",
+        Goal::AtMost(50_000_000.0 / 1_048_576.0),
+    ),
     ("bastion MiB grown, requests", Goal::AtMost(4.0)),
     ("laptop MiB grown, requests", Goal::AtMost(4.0)),
     ("bastion MiB grown, aborted", Goal::AtMost(4.0)),
