@@ -35,6 +35,8 @@ pub(super) struct Sent {
     /// What had been delivered by then, in bytes, and when the last of it was.
     delivered: u64,
     delivered_at: Moment,
+    /// When the last of it had been sent.
+    delivered_sent: Moment,
 }
 
 /// See the module.
@@ -48,6 +50,7 @@ pub(super) struct Rate {
     fastest: Recent<u64>,
     delivered: u64,
     delivered_at: Moment,
+    delivered_sent: Moment,
     backoff: u32,
 }
 
@@ -81,12 +84,13 @@ impl Rate {
     /// A message is handed out; `idle` when no other was on its way.
     pub(super) fn sent(&mut self, now: Moment, idle: bool) -> Sent {
         if idle {
-            self.delivered_at = now;
+            (self.delivered_at, self.delivered_sent) = (now, now);
         }
         Sent {
             at: now,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
+            delivered_sent: self.delivered_sent,
         }
     }
 
@@ -94,6 +98,7 @@ impl Rate {
     pub(super) fn acknowledged(&mut self, now: Moment, sent: Sent, bytes: usize, once: bool) {
         self.delivered += bytes as u64;
         self.delivered_at = now;
+        self.delivered_sent = self.delivered_sent.max(sent.at);
         if !once {
             return;
         }
@@ -108,7 +113,10 @@ impl Rate {
             }
         });
         self.least.add(sample, now, LEAST_PERIOD, Duration::min);
-        let elapsed = now.saturating_sub(sent.delivered_at).as_micros();
+        // Acknowledgements that were held up come all at once, and what came at once would be a rate of gigabytes: no more can have been
+        // delivered in a time than was sent in one (draft-cheng-iccrg-delivery-rate-estimation).
+        let sending = sent.at.saturating_sub(sent.delivered_sent);
+        let elapsed = now.saturating_sub(sent.delivered_at).max(sending).as_micros();
         let delivered = u128::from(self.delivered - sent.delivered);
         if let Some(rate) = (delivered * 1_000_000).checked_div(elapsed) {
             let rate = u64::try_from(rate).unwrap_or(u64::MAX);

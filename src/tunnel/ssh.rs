@@ -3,6 +3,7 @@
 //! The laptop never serves anything through SSH: every channel that a bastion tries to open is refused.
 
 pub(crate) mod channel;
+mod flushes;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +20,7 @@ use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
 use crate::rt::{self, Readahead};
+use flushes::{Flushes, Flushing};
 
 /// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
 /// trip of 160 ms. Flow control between requests is HTTP/2's; this window only bounds the link.
@@ -219,7 +221,7 @@ pub(super) struct Handle(client::Handle<Handler>);
 impl Handle {
     /// Opens a channel for a subsystem; the reason when that is refused. The caller bounds the time.
     pub(super) async fn subsystem(&self, name: &str) -> Result<ChannelIo, String> {
-        subsystem(&self.0, name).await
+        Ok(ChannelIo::new(subsystem(&self.0, name).await?))
     }
 
     /// Says goodbye. An error means that the connection is gone already, which is what was wanted.
@@ -368,6 +370,7 @@ impl client::Handler for Handler {
 /// SSH over an open stream: key exchange, host key, public key, the requests channel. The caller bounds the time.
 pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Result<Connected, Unconnected> {
     let slow = stream.compression() == Compression::Wanted;
+    let flushes = slow.then(Arc::<Flushes>::default);
     let config = client::Config {
         client_id: identification(),
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
@@ -389,7 +392,13 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         _alive: alive,
     };
     let unreachable = |why: &dyn fmt::Display| Error::new(Exit::Unreachable, "SSH with the bastion failed").because(why);
-    let mut handle = match client::connect_stream(Arc::new(config), Readahead::new(stream), handler).await {
+    let mut handle = match client::connect_stream(
+        Arc::new(config),
+        Readahead::new(Flushing::new(stream, flushes.clone())),
+        handler,
+    )
+    .await
+    {
         Ok(handle) => handle,
         Err(why) => {
             let mismatch = mismatch.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -416,7 +425,10 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
         handle: Handle(handle),
-        requests: if slow { requests.narrow() } else { requests },
+        requests: match flushes {
+            Some(flushes) => ChannelIo::narrow(requests, flushes),
+            None => ChannelIo::new(requests),
+        },
         ended: Ended { reason, signal },
     })
 }
@@ -437,12 +449,12 @@ fn unaccepted(login: &Login, reason: Option<String>) -> Error {
     }
 }
 
-async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<ChannelIo, String> {
+async fn subsystem(handle: &client::Handle<Handler>, name: &str) -> Result<Channel<client::Msg>, String> {
     let mut channel = handle.channel_open_session().await.map_err(|why| why.to_string())?;
     channel.request_subsystem(true, name).await.map_err(|why| why.to_string())?;
     loop {
         match channel.wait().await {
-            Some(ChannelMsg::Success) => return Ok(ChannelIo::new(channel)),
+            Some(ChannelMsg::Success) => return Ok(channel),
             Some(ChannelMsg::WindowAdjusted { .. }) => {}
             Some(ChannelMsg::Failure) => return Err(format!("the bastion has no subsystem {name}; is it an ephemwork bastion?")),
             _ => return Err(format!("the bastion closed the channel for {name}")),

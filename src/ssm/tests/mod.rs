@@ -1,7 +1,8 @@
-//! The codec against bytes written by hand, single rules of the channel, and whole sessions in virtual time.
+//! The codec against bytes written by hand, single rules of the channel, what its window follows, and whole sessions in virtual time.
 
 mod agent;
 mod codec;
+mod rate;
 mod rules;
 mod schedules;
 mod world;

@@ -12,14 +12,16 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
+use super::flushes::Flushes;
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
 use crate::tunnel::traffic::Traffic;
 
 /// What may wait for the writing task, in bytes: some full packets, so that a bulk transfer never waits for the task to run.
 const MAX_WAITING: usize = 8 * super::PACKET as usize;
 
-/// The same over a transport that is itself slower than the task ever waits: what is in front of a small answer delays it.
-const FEW_WAITING: usize = super::PACKET as usize;
+/// The same over a transport that is itself slower than the task ever waits: what is in front of a small answer delays it. Two packets of
+/// this size wait in the connection as well; a full one would not fit into the pipe of Session Manager's stream at once, which costs a tenth.
+const FEW_WAITING: usize = super::PACKET as usize / 2;
 
 /// See the module. Dropping it closes the channel when what was written is sent.
 pub(crate) struct ChannelIo {
@@ -77,23 +79,33 @@ impl ChannelIo {
     where
         M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     {
+        ChannelIo::open(channel, None)
+    }
+
+    /// Over a slow transport, whose flushes tell when the connection can do with more.
+    pub(super) fn narrow<M>(channel: Channel<M>, flushes: Arc<Flushes>) -> ChannelIo
+    where
+        M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    {
+        ChannelIo::open(channel, Some(flushes))
+    }
+
+    fn open<M>(channel: Channel<M>, flushes: Option<Arc<Flushes>>) -> ChannelIo
+    where
+        M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+    {
         let (reader, writer) = channel.split();
         let outbox = Arc::new(Outbox::default());
-        rt::spawn(send(writer, Arc::clone(&outbox))).detach();
+        let room = if flushes.is_some() { FEW_WAITING } else { MAX_WAITING };
+        rt::spawn(send(writer, Arc::clone(&outbox), flushes)).detach();
         ChannelIo {
             reader,
             outbox,
-            room: MAX_WAITING,
+            room,
             traffic: Arc::default(),
             current: Bytes::new(),
             at_end: false,
         }
-    }
-
-    /// For a slow transport.
-    pub(crate) fn narrow(mut self) -> ChannelIo {
-        self.room = FEW_WAITING;
-        self
     }
 
     /// What goes through it.
@@ -110,7 +122,7 @@ enum Next {
 }
 
 /// Sends what the stream leaves in the outbox, until the stream is dropped or the channel closed.
-async fn send<M>(writer: ChannelWriteHalf<M>, outbox: Arc<Outbox>)
+async fn send<M>(writer: ChannelWriteHalf<M>, outbox: Arc<Outbox>, flushes: Option<Arc<Flushes>>)
 where
     M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
 {
@@ -136,7 +148,15 @@ where
             Poll::Pending
         });
         let result = match next.await {
-            Next::Send(piece) => writer.data_bytes(piece).await,
+            Next::Send(piece) => match &flushes {
+                Some(flushes) => {
+                    let times = flushes.times();
+                    let sent = writer.data_bytes(piece).await;
+                    flushes.more_than(times).await;
+                    sent
+                }
+                None => writer.data_bytes(piece).await,
+            },
             Next::Eof => {
                 told = true;
                 writer.eof().await
@@ -242,5 +262,157 @@ impl Drop for ChannelIo {
         let mut waiting = self.outbox.lock();
         waiting.dropped = true;
         waiting.wake_task();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::{AsyncReadExt, AsyncWriteExt};
+    use crate::tunnel::ssh::flushes::Flushing;
+    use crate::tunnel::ssh::{PACKET, WINDOW, new_key};
+    use russh::{client, server};
+    use std::time::Duration;
+
+    /// What the stream below SSH holds, in bytes.
+    const PIPE: usize = 16 * 1024;
+
+    /// How long what takes no time may take.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    struct Anybody;
+
+    impl client::Handler for Anybody {
+        type Error = russh::Error;
+
+        async fn check_server_key(&mut self, _: &russh::keys::PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+            Ok(true)
+        }
+    }
+
+    /// Gives the channels that are opened.
+    struct Host(smol::channel::Sender<Channel<server::Msg>>);
+
+    impl server::Handler for Host {
+        type Error = russh::Error;
+
+        async fn auth_none(&mut self, _: &str) -> Result<server::Auth, russh::Error> {
+            Ok(server::Auth::Accept)
+        }
+
+        async fn channel_open_session(
+            &mut self,
+            channel: Channel<server::Msg>,
+            reply: server::ChannelOpenHandle,
+            _: &mut server::Session,
+        ) -> Result<(), russh::Error> {
+            reply.accept().await;
+            self.0.send(channel).await.ok();
+            Ok(())
+        }
+    }
+
+    /// Carries bytes from one end to the other while the valve is open.
+    async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, valve: Arc<smol::lock::Mutex<()>>) {
+        let mut piece = vec![0; PIPE];
+        while let Ok(count @ 1..) = from.read(&mut piece).await {
+            drop(valve.lock().await);
+            if to.write_all(&piece[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Both ends of a channel over one connection.
+    struct Pair {
+        /// Where bytes go through the valve.
+        writer: ChannelIo,
+        reader: ChannelIo,
+        /// Dropping it breaks the connection.
+        way: [rt::Task<()>; 2],
+        _ends: (client::Handle<Anybody>, server::RunningSession<Host>),
+    }
+
+    async fn pair(valve: &Arc<smol::lock::Mutex<()>>) -> Pair {
+        let ((near, middle), (other, far)) = (rt::duplex(PIPE), rt::duplex(PIPE));
+        let ((up_in, down_out), (down_in, up_out)) = (rt::split(middle), rt::split(other));
+        let way = [
+            rt::spawn(carry(up_in, up_out, Arc::clone(valve))),
+            rt::spawn(carry(down_in, down_out, Arc::default())),
+        ];
+        let (opened, channels) = smol::channel::bounded(1);
+        let config = server::Config {
+            keys: vec![new_key("test").unwrap()],
+            window_size: WINDOW,
+            maximum_packet_size: PACKET,
+            ..server::Config::default()
+        };
+        let flushes = Arc::<Flushes>::default();
+        let stream = Flushing::new(near, Some(Arc::clone(&flushes)));
+        let client = client::connect_stream(Arc::default(), stream, Anybody);
+        let server = server::run_stream(Arc::new(config), far, Host(opened));
+        let (client, server) = smol::future::zip(client, server).await;
+        let mut client = client.unwrap();
+        assert!(client.authenticate_none("anybody").await.unwrap().success());
+        let channel = client.channel_open_session().await.unwrap();
+        Pair {
+            writer: ChannelIo::narrow(channel, flushes),
+            reader: ChannelIo::new(channels.recv().await.unwrap()),
+            way,
+            _ends: (client, server.unwrap()),
+        }
+    }
+
+    /// Writes until nothing more is taken; how much was.
+    async fn fill(writer: &mut ChannelIo) -> usize {
+        let (piece, mut taken) = (vec![7; PACKET as usize], 0);
+        loop {
+            // As many turns as everything needs to come to rest.
+            for _ in 0..5000 {
+                smol::future::yield_now().await;
+            }
+            match smol::future::poll_once(writer.write(&piece)).await {
+                Some(count) => taken += count.unwrap(),
+                None => return taken,
+            }
+        }
+    }
+
+    /// What a slow way does not take stays with whoever wrote it, where small answers pass it.
+    #[test]
+    fn little_waits_before_a_way_that_is_stuck() {
+        let (taken, arrived) = rt::block_on(async {
+            let valve = Arc::default();
+            let mut pair = pair(&valve).await;
+            let stuck = valve.lock().await;
+            let taken = fill(&mut pair.writer).await;
+            drop(stuck);
+            let mut all = Vec::new();
+            let rest = smol::future::zip(pair.writer.shutdown(), pair.reader.read_to_end(&mut all));
+            let (shut, read) = rt::timeout(LIMIT, rest).await.expect("the rest arrives");
+            shut.and(read.map(|_| ())).unwrap();
+            (taken, all.len())
+        })
+        .unwrap();
+        assert_eq!(arrived, taken);
+        // The way's own: a pipe, what was read from it, and russh's two messages. Then the outbox.
+        let most = 2 * PIPE + 3 * FEW_WAITING;
+        assert!(taken <= most, "{taken} bytes, more than {most}");
+    }
+
+    /// The writing task does not wait for a connection that is gone.
+    #[test]
+    fn a_connection_that_ends_ends_the_wait() {
+        let ended = rt::block_on(async {
+            let valve = Arc::default();
+            let mut pair = pair(&valve).await;
+            let _stuck = valve.lock().await;
+            fill(&mut pair.writer).await;
+            drop(pair.way);
+            let refused = async { while pair.writer.write(&[7; PIPE]).await.is_ok() {} };
+            rt::timeout(LIMIT, refused).await
+        })
+        .unwrap();
+        assert!(ended.is_some(), "writing still waits");
     }
 }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -53,6 +53,7 @@ const AGAIN: &str = "messages sent again";
 const ALONE: &str = "p50 ms, alone";
 const BESIDE_UP: &str = "p50 ms beside a download (up)";
 const BESIDE_UP_TAIL: &str = "p99 ms beside a download (up)";
+const BESIDE_UP_RATE: &str = "that download meanwhile, MB/s";
 const OTHER_UP: &str = "p50 ms meanwhile, another's (up)";
 const BESIDE_DOWN: &str = "p50 ms beside an upload (down)";
 const BESIDE_DOWN_TAIL: &str = "p99 ms beside an upload (down)";
@@ -234,21 +235,32 @@ impl Bench {
     fn beside(&self, figures: &mut Figures) -> Result<(), String> {
         let (alone, _) = self.small(&self.own)?;
         figures.add(ALONE, self.round_trip, alone);
-        for (request, half, tail, other) in [
-            (Request::Download(ENDLESS), BESIDE_UP, BESIDE_UP_TAIL, OTHER_UP),
-            (Request::Upload(ENDLESS), BESIDE_DOWN, BESIDE_DOWN_TAIL, OTHER_DOWN),
+        for (request, half, tail, rate, other) in [
+            (
+                Request::Download(ENDLESS),
+                BESIDE_UP,
+                BESIDE_UP_TAIL,
+                Some(BESIDE_UP_RATE),
+                OTHER_UP,
+            ),
+            (Request::Upload(ENDLESS), BESIDE_DOWN, BESIDE_DOWN_TAIL, None, OTHER_DOWN),
         ] {
             let over = Arc::new(AtomicBool::new(false));
             let bulk = self.world.load(&self.own.tag, request, End::Raised(over.clone()));
             let transfer = std::thread::spawn(move || bulk.run());
             process::pause(self.tempo.settle);
+            let (before, begun) = (self.world.counted(), Instant::now());
             let small = self.small(&self.own);
+            let (after, time) = (self.world.counted(), begun.elapsed().as_secs_f64());
             let others = self.small(&self.one);
             over.store(true, Ordering::Relaxed);
             transfer.join().map_err(|_| "the bulk transfer's thread ended".to_owned())??;
             let (p50, p99) = small?;
             figures.add(half, self.round_trip, p50);
             figures.add(tail, self.round_trip, p99);
+            if let Some(rate) = rate {
+                figures.add(rate, self.round_trip, (after?.up - before?.up) / 1e6 / time);
+            }
             figures.add(other, self.round_trip, others?.0);
             self.gone()?;
         }
@@ -272,7 +284,7 @@ impl Bench {
 
     /// Waits until nothing of a body that was cut off is on its way.
     fn gone(&self) -> Result<(), String> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while begun.elapsed() < GONE {
             let before = self.world.counted()?.messages;
             let load = self.world.load(&self.own.tag, Request::Download(SMALL), End::Count(1));

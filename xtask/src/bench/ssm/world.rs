@@ -60,6 +60,8 @@ pub(super) struct Laptop {
 pub(super) struct Counted {
     /// Messages of agents.
     pub(super) messages: f64,
+    /// Bytes that clients sent, each once.
+    pub(super) up: f64,
     /// Seconds that agents worked and slept for them.
     pub(super) paced: f64,
     /// Messages that either side sent again.
@@ -198,6 +200,7 @@ impl World {
             let number = |value: &Value| value.as_f64().unwrap_or_default();
             sum.messages += number(&session["down"]["messages"]);
             sum.paced += number(&session["paced_us"]) / 1e6;
+            sum.up += number(&session["up"]["bytes"]);
             sum.again += number(&session["down"]["retransmissions"]) + number(&session["up"]["retransmissions"]);
             sum.open += usize::from(session["open"] == true);
         }
