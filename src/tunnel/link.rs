@@ -15,7 +15,7 @@ use smol::lock::Mutex;
 use super::measure::{self, Measured};
 use super::skew;
 use super::ssh::{self, Ended, Login, Unconnected};
-use super::transport::{Stream, Transport};
+use super::transport::{Narrows, Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::audit::AuditPage;
 use crate::protocol::{
@@ -96,9 +96,8 @@ impl Link {
             Some(result) => result,
             None => {
                 let why = format!("no answer within {} s", CONNECT_LIMIT.as_secs());
-                Err(Error::new(Exit::Unreachable, "SSH with the bastion failed")
-                    .because(why)
-                    .into())
+                let error = Error::new(Exit::Unreachable, "SSH with the bastion failed").because(why);
+                Err(Unconnected::Silent(error))
             }
         }
     }
@@ -197,6 +196,11 @@ impl Link {
         self.ended.wait().await
     }
 
+    /// Whether it is dead because nothing came through any more.
+    pub(crate) fn fell_silent(&self) -> bool {
+        self.ended.in_silence()
+    }
+
     /// Says goodbye, bounded in time.
     pub async fn close(self) {
         if !self.ended.is_over() {
@@ -283,7 +287,10 @@ impl Link {
 }
 
 async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests), Unconnected> {
-    let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
+    let stream = transport
+        .open(&Narrows::default())
+        .await
+        .map_err(|why| unreachable(transport).because(why))?;
     over(stream, login).await
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod channel;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -194,6 +195,8 @@ pub enum Unconnected {
     },
     /// The bastion does not accept the laptop's key.
     Key(Error),
+    /// The stream stands, and nothing comes through.
+    Silent(Error),
     /// Everything else.
     Other(Error),
 }
@@ -208,7 +211,7 @@ impl From<Unconnected> for Error {
     fn from(why: Unconnected) -> Error {
         match why {
             Unconnected::HostKey { pinned, shown } => wrong_host_key(&pinned, &shown),
-            Unconnected::Key(error) | Unconnected::Other(error) => error,
+            Unconnected::Key(error) | Unconnected::Silent(error) | Unconnected::Other(error) => error,
         }
     }
 }
@@ -231,8 +234,16 @@ impl Handle {
 /// Tells when and why the connection ended; every clone is told.
 #[derive(Clone)]
 pub(super) struct Ended {
-    reason: Arc<Mutex<Option<String>>>,
+    reason: Arc<Mutex<Option<Reason>>>,
     signal: smol::channel::Receiver<()>,
+}
+
+/// Why a connection ended.
+#[derive(Clone)]
+struct Reason {
+    text: String,
+    /// Nothing came through any more.
+    silence: bool,
 }
 
 impl Ended {
@@ -241,7 +252,13 @@ impl Ended {
         // Nothing is ever sent: the channel closes when the handler is dropped with the connection.
         while self.signal.recv().await.is_ok() {}
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reason.unwrap_or_else(|| "the connection was closed".to_owned())
+        reason.map_or_else(|| "the connection was closed".to_owned(), |reason| reason.text)
+    }
+
+    /// Whether it has ended because nothing came through any more.
+    pub(super) fn in_silence(&self) -> bool {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.as_ref().is_some_and(|reason| reason.silence)
     }
 
     /// Whether it has ended.
@@ -253,7 +270,7 @@ impl Ended {
 struct Handler {
     host_key: String,
     mismatch: Arc<Mutex<Option<String>>>,
-    reason: Arc<Mutex<Option<String>>>,
+    reason: Arc<Mutex<Option<Reason>>>,
     _alive: smol::channel::Sender<()>,
 }
 
@@ -281,7 +298,8 @@ impl client::Handler for Handler {
             DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
         };
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let silence = matches!(&reason, DisconnectReason::Error(why) if is_silence(why));
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reason { text, silence });
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(why) => Err(why),
@@ -398,6 +416,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
                     pinned: login.host_key.clone(),
                     shown,
                 },
+                None if is_silence(&why) => Unconnected::Silent(unreachable(&why)),
                 None => unreachable(&why).into(),
             });
         }
@@ -411,7 +430,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         // A bastion that asks AWS says why it does not take a key, in its goodbye.
         rt::timeout(REASON_LIMIT, signal.recv()).await;
         let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-        return Err(Unconnected::Key(unaccepted(login, reason)));
+        return Err(Unconnected::Key(unaccepted(login, reason.map(|reason| reason.text))));
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
@@ -419,6 +438,15 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         requests: if slow { requests.narrow() } else { requests },
         ended: Ended { reason, signal },
     })
+}
+
+/// Nothing came for long, or nothing that was sent was acknowledged.
+fn is_silence(why: &russh::Error) -> bool {
+    match why {
+        russh::Error::KeepaliveTimeout => true,
+        russh::Error::IO(why) => why.kind() == io::ErrorKind::TimedOut,
+        _ => false,
+    }
 }
 
 fn unaccepted(login: &Login, reason: Option<String>) -> Error {

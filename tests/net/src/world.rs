@@ -59,6 +59,8 @@ pub struct World {
     client: Option<Child>,
     _rest: Vec<Running>,
     slow: Option<Running>,
+    /// How many large bodies there were.
+    bodies: u32,
     /// Where clocks that are not the machine's are set.
     pub(crate) clock: Option<PathBuf>,
     pub(crate) space: Space,
@@ -177,6 +179,7 @@ impl World {
             client: None,
             _rest: rest,
             slow: None,
+            bodies: 0,
             clock: clock_file,
             space,
             record: Record::default(),
@@ -203,6 +206,16 @@ impl World {
             }
         });
         Ok(())
+    }
+
+    /// A client that moves so many bytes `down` or `up` in one body; it says `begun` in the middle and `done` at the end.
+    pub(crate) fn bulk(&mut self, way: &str, bytes: u64) -> Result<Running, String> {
+        let mut command = self.space.command(Host::Client, &self.programs.helper);
+        let edge = format!("{BASTION}:{}", PORTS[0]);
+        command.args(["bulk", &edge, TAG, way, &bytes.to_string()]);
+        self.bodies += 1;
+        let log = self.directory.0.join(format!("body-{}.log", self.bodies));
+        Running::start("a large body", &mut command, &log)
     }
 
     /// Clients that send large heads and do not end them, until it is dropped.
