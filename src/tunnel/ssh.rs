@@ -225,6 +225,11 @@ impl Handle {
         subsystem(&self.0, name).await
     }
 
+    /// Asks for a sign of life, besides those of [`KEEPALIVE`]. An error means that the connection is gone.
+    pub(super) async fn ask(&self) {
+        drop(self.0.send_keepalive(true).await);
+    }
+
     /// Says goodbye. An error means that the connection is gone already, which is what was wanted.
     pub(super) async fn disconnect(&self) {
         drop(self.0.disconnect(Disconnect::ByApplication, "bye", "en").await);
@@ -295,7 +300,6 @@ impl client::Handler for Handler {
             }
             DisconnectReason::ReceivedDisconnect(info) => format!("{GOODBYE}{}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
-            DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
         };
         let silence = matches!(&reason, DisconnectReason::Error(why) if is_silence(why));
@@ -442,11 +446,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
 
 /// Nothing came for long, or nothing that was sent was acknowledged.
 fn is_silence(why: &russh::Error) -> bool {
-    match why {
-        russh::Error::KeepaliveTimeout => true,
-        russh::Error::IO(why) => why.kind() == io::ErrorKind::TimedOut,
-        _ => false,
-    }
+    matches!(why, russh::Error::KeepaliveTimeout) || matches!(why, russh::Error::IO(why) if why.kind() == io::ErrorKind::TimedOut)
 }
 
 fn unaccepted(login: &Login, reason: Option<String>) -> Error {

@@ -43,6 +43,7 @@ const NO_GOAL: Goal = Goal {
     next: None,
     failed: None,
     found: None,
+    surely: None,
     tries: None,
 };
 
@@ -64,9 +65,23 @@ const FOUND: Goal = Goal {
     ..NO_GOAL
 };
 
+/// The laptop must not have waited for its next sign of life, which is 3 s after what it heard last.
+const FORGOTTEN: Goal = Goal {
+    surely: Some(Duration::from_secs(2)),
+    ..goal(300, 0)
+};
+
+/// It is found by silence, and then must be no obstacle any more.
+const MENDED: Goal = Goal {
+    next: Some(Duration::from_secs(10)),
+    surely: Some(Duration::from_secs(15)),
+    ..NO_GOAL
+};
+
 /// Besides, it must not matter how long it took: who is away goes on trying, at a pace.
 const SOON_BACK: Goal = Goal {
     next: Some(Duration::from_secs(2)),
+    surely: Some(Duration::from_secs(4)),
     tries: Some(Duration::from_millis(1500)),
     ..FOUND
 };
@@ -130,7 +145,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the bastion's connection reset", Form::Short, goal(300, 0), |world| {
         once(|| reset(world, Host::Bastion))
     }),
-    fault("a firewall forgets the connection", Form::Short, goal(300, 0), firewall),
+    fault("a firewall forgets the connection", Form::Short, FORGOTTEN, firewall),
     fault("5 s without packets to the bastion", Form::Full, NONE_FAILED, |world| {
         blackhole(world, "to-laptop", 5)
     }),
@@ -182,7 +197,7 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "an MTU black hole (1,300 bytes) from now on",
         Form::Short,
-        NO_GOAL,
+        MENDED,
         lasting_mtu,
     ),
     fault("no DNS for 5 s", Form::Full, NONE_FAILED, |world| without_names(world, false)),

@@ -16,6 +16,8 @@ pub struct Goal {
     pub failed: Option<usize>,
     /// Both ends notice within this time.
     pub found: Option<Duration>,
+    /// The next good answer comes within this time even on a busy machine.
+    pub surely: Option<Duration>,
     /// While it lasts, once it is noticed, the laptop tries to connect at least this often.
     pub tries: Option<Duration>,
 }
@@ -115,6 +117,9 @@ impl Row {
         }
         if self.goal.found.is_some() && self.found.is_none() {
             return Some("not found".to_owned());
+        }
+        if self.next != Duration::MAX && self.goal.surely.is_some_and(|most| self.next > most) {
+            return Some(format!("the next good answer after {}", time(self.next)));
         }
         if let (Some(most), Some(paused)) = (self.goal.tries, self.tries)
             && paused > most + BUSY
@@ -256,6 +261,11 @@ mod tests {
         };
         let row = Row::of("it", late, &at(100, 505), &all);
         assert!(row.missed().is_some() && row.wrong().is_none());
+        let sure = Goal {
+            surely: Some(Duration::from_micros(10)),
+            ..Goal::default()
+        };
+        assert!(Row::of("it", sure, &at(100, 505), &all).wrong().is_some());
         let row = |tries: u64| {
             let goal = Goal {
                 tries: Some(Duration::from_secs(2)),

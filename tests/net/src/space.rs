@@ -36,8 +36,9 @@ const HOSTS: [(Host, &str, u8, &str); 3] = [
     (Host::Client, "c", 3, "to-client"),
 ];
 
-/// The counter of the packets that begin a connection to the bastion.
+/// The counters of the packets that begin a connection to the bastion, and of all between laptop and bastion.
 const ATTEMPTS: &str = "attempts";
+const PACKETS: &str = "through";
 
 /// Both ways between laptop and bastion: the links at the router, and the network that the second leads to.
 const NARROW: [(&str, &str, &str); 2] = [
@@ -127,8 +128,11 @@ impl Space {
         self.nft("add table inet f; add chain inet f way { type filter hook forward priority 0; }")?;
         // Before any fault, so that attempts count that get nowhere.
         self.nft(&format!(
-            "add counter inet f {ATTEMPTS}; add chain inet f before {{ type filter hook forward priority -10; }}; \
-             add rule inet f before iifname to-laptop tcp dport 2222 tcp flags & (syn|ack) == syn counter name {ATTEMPTS}"
+            "add counter inet f {ATTEMPTS}; add counter inet f {PACKETS}; \
+             add chain inet f before {{ type filter hook forward priority -10; }}; \
+             add rule inet f before iifname to-laptop tcp dport 2222 tcp flags & (syn|ack) == syn counter name {ATTEMPTS}; \
+             add rule inet f before tcp dport 2222 counter name {PACKETS}; \
+             add rule inet f before tcp sport 2222 counter name {PACKETS}"
         ))?;
         let directory = self.etc();
         fs::create_dir_all(&directory).map_err(|why| format!("{}: {why}", directory.display()))?;
@@ -180,7 +184,16 @@ impl Space {
 
     /// How many packets of the laptop tried to connect to the bastion.
     pub(crate) fn attempts(&self) -> Result<u64, String> {
-        let text = self.exec(Host::Router, &["nft", "list", "counter", "inet", "f", ATTEMPTS])?;
+        self.counted(ATTEMPTS)
+    }
+
+    /// How many packets of the tunnel came to the router.
+    pub(crate) fn packets(&self) -> Result<u64, String> {
+        self.counted(PACKETS)
+    }
+
+    fn counted(&self, counter: &str) -> Result<u64, String> {
+        let text = self.exec(Host::Router, &["nft", "list", "counter", "inet", "f", counter])?;
         let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
         let count = words.nth(1).and_then(|count| count.parse().ok());
         count.ok_or_else(|| format!("no counter in {text:?}"))

@@ -21,6 +21,9 @@ pub const READY: Duration = Duration::from_secs(40);
 /// Requests a second of the client.
 pub const RATE: u32 = 50;
 
+/// How long nothing goes over a tunnel that is idle, between two signs of life.
+const IDLE: Duration = Duration::from_millis(600);
+
 /// The tag of the laptop's service.
 const TAG: &str = "alice:api";
 
@@ -218,6 +221,29 @@ impl World {
         Running::start("a large body", &mut command, &log)
     }
 
+    /// How many packets go between laptop and bastion in this time once nobody asks anything any more.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub fn idle_packets(&mut self, time: Duration) -> Result<u64, String> {
+        self.end_client();
+        let before = until(READY, "the tunnel to be idle", || {
+            let before = self.space.packets().ok()?;
+            pause(IDLE);
+            (self.space.packets().ok()? == before).then_some(before)
+        })?;
+        pause(time);
+        Ok(self.space.packets()? - before)
+    }
+
+    fn end_client(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            // It may have ended.
+            client.kill().ok();
+            client.wait().ok();
+        }
+    }
+
     /// Clients that send large heads and do not end them, until it is dropped.
     pub(crate) fn hog(&self) -> Result<Running, String> {
         let mut command = self.space.command(Host::Client, &self.programs.helper);
@@ -326,11 +352,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(mut client) = self.client.take() {
-            // It may have ended.
-            client.kill().ok();
-            client.wait().ok();
-        }
+        self.end_client();
     }
 }
 

@@ -23,11 +23,12 @@ pub(super) fn firewall(world: &mut World) -> Result<Struck, String> {
     }
     let ports = ports.join(", ");
     lasting(|| {
-        for (laptop, bastion) in [("sport", "dport"), ("dport", "sport")] {
-            world.space.rule(&format!(
-                "tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset"
-            ))?;
-        }
+        // At one moment: otherwise the laptop's answer to what still came through would be what is rejected first.
+        let rule =
+            |laptop, bastion| format!("add rule inet f way tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset");
+        world
+            .space
+            .nft(&format!("{}; {}", rule("sport", "dport"), rule("dport", "sport")))?;
         // The client's requests are packets of the tunnel, so this is at once.
         until(READY, "the lane to be gone", || (lanes != self::lanes(world)).then_some(()))?;
         world.space.clear()?;
