@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::smithy::Network;
+use super::tcp::{self, Segments};
 use super::tls::{TlsClient, TlsStream};
 
 /// How long one step may take: a TCP connection in which a packet is lost and sent again, a TLS handshake, a proxy's answer.
@@ -84,7 +85,7 @@ impl Dialer {
         let tls = self.0.tls.get_or_init(|| self.0.network.tls()).clone();
         let tls = tls.map_err(Undialed::Tls)?;
         let Some(proxy) = self.intercept(host, port) else {
-            let stream = step(connect(host, port))
+            let stream = step(tcp::connect((host, port), Segments::Full))
                 .await
                 .map_err(|why| Undialed::Host(why.to_string()))?;
             let stream = step(tls.connect(host, stream)).await;
@@ -95,7 +96,8 @@ impl Dialer {
         let refused = |why: io::Error| Undialed::Proxy(shown(&proxy.uri), why.to_string());
         let at = proxy.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let secure = proxy.uri.scheme_str() == Some("https");
-        let stream = step(connect(&at, proxy.uri.port_u16().unwrap_or(if secure { 443 } else { 80 })))
+        let through = proxy.uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let stream = step(tcp::connect((at.as_str(), through), Segments::Full))
             .await
             .map_err(refused)?;
         if !secure {
@@ -158,13 +160,6 @@ async fn step<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
             format!("no answer within {} s", STEP.as_secs()),
         )),
     }
-}
-
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
-    // Nagle's algorithm costs a small message 40 ms.
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Asks a proxy for a connection (RFC 9110, section 9.3.6).

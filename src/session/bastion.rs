@@ -99,6 +99,20 @@ impl Bastion {
         }
     }
 
+    /// A connection fell silent, which the next one is made to survive.
+    pub(super) fn fell_silent(&self) {
+        if let Bastion::Ec2(ec2) = self {
+            ec2.narrows().suspect();
+        }
+    }
+
+    /// This machine is in another network than its last connection.
+    pub(super) fn moved(&self) {
+        if let Bastion::Ec2(ec2) = self {
+            ec2.narrows().forget();
+        }
+    }
+
     /// What to tell a person when requests without the header go elsewhere than another running `up` asked for.
     pub(super) async fn staging_taken(&self, records: &Records) -> Result<Option<String>> {
         match self {

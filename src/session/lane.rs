@@ -210,12 +210,19 @@ impl Course<'_> {
                     Err(_) => std::future::pending().await,
                 }
             };
-            let over = async { Turn::Over(link.closed().await) };
+            let over = async {
+                let why = link.closed().await;
+                if link.fell_silent() {
+                    self.way.bastion.fell_silent();
+                }
+                Turn::Over(why)
+            };
             let moved = async {
                 match self.local {
                     Some(local) => moved(local).await,
                     None => std::future::pending().await,
                 }
+                self.way.bastion.moved();
                 Turn::Over("this machine has left the network of the connection".to_owned())
             };
             let over = smol::future::or(over, moved);

@@ -15,7 +15,8 @@ use smol::lock::Mutex;
 use super::measure::{self, Measured};
 use super::skew;
 use super::ssh::{self, Ended, Login, Unconnected};
-use super::transport::{Stream, Transport};
+use super::traffic::Traffic;
+use super::transport::{Narrows, Stream, Transport};
 use crate::error::{Error, Exit, Result};
 use crate::protocol::audit::AuditPage;
 use crate::protocol::{
@@ -42,18 +43,25 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// Events kept for a reader that is busy; when it is full the bastion waits.
 const EVENT_QUEUE: usize = 64;
 
+/// How long nothing may come after requests came before a sign of life is asked for. A firewall that forgot the connection sends its resets to
+/// who sends, and that is the bastion as long as this end has nothing to answer; what it is asked next it hears at once. One question
+/// after each group of requests is no chatter, and an idle connection has none of them.
+const HUSH: Duration = Duration::from_millis(100);
+
 /// How long the control channel stays open behind a call. Calls come in groups, the claims of an `up` or the releases of its end,
 /// and after a restart of the bastion a thousand laptops make theirs within seconds: what one gives back the next can use.
 const CONTROL_IDLE: Duration = Duration::from_millis(500);
 
 /// One live connection to a bastion.
 pub struct Link {
-    handle: ssh::Handle,
+    handle: Arc<ssh::Handle>,
     /// How the stream came, in a word.
     transport: &'static str,
     control: Arc<Mutex<Option<Control>>>,
     events: Receiver<Event>,
     ended: Ended,
+    /// Asks for signs of life where a firewall may stand in between.
+    _asks: Option<rt::Task<()>>,
 }
 
 /// The control channel while it is open.
@@ -96,9 +104,8 @@ impl Link {
             Some(result) => result,
             None => {
                 let why = format!("no answer within {} s", CONNECT_LIMIT.as_secs());
-                Err(Error::new(Exit::Unreachable, "SSH with the bastion failed")
-                    .because(why)
-                    .into())
+                let error = Error::new(Exit::Unreachable, "SSH with the bastion failed").because(why);
+                Err(Unconnected::Silent(error))
             }
         }
     }
@@ -197,6 +204,11 @@ impl Link {
         self.ended.wait().await
     }
 
+    /// Whether it is dead because nothing came through any more.
+    pub(crate) fn fell_silent(&self) -> bool {
+        self.ended.in_silence()
+    }
+
     /// Says goodbye, bounded in time.
     pub async fn close(self) {
         if !self.ended.is_over() {
@@ -283,26 +295,45 @@ impl Link {
 }
 
 async fn open(transport: &Transport, login: &Login) -> Result<(Link, Requests), Unconnected> {
-    let stream = transport.open().await.map_err(|why| unreachable(transport).because(why))?;
+    let stream = transport
+        .open(&Narrows::default())
+        .await
+        .map_err(|why| unreachable(transport).because(why))?;
     over(stream, login).await
 }
 
 async fn over(stream: Stream, login: &Login) -> Result<(Link, Requests), Unconnected> {
-    let transport = stream.word();
+    let (transport, network) = (stream.word(), stream.local().is_some());
     let connected = ssh::connect(stream, login, REQUESTS_SUBSYSTEM).await?;
+    let handle = Arc::new(connected.handle);
+    let asks = network.then(|| rt::spawn(ask_in_a_hush(Arc::clone(&handle), connected.requests.traffic())));
     let (sender, events) = smol::channel::bounded(EVENT_QUEUE);
     let link = Link {
-        handle: connected.handle,
+        handle,
         transport,
         control: Arc::default(),
         events,
         ended: connected.ended,
+        _asks: asks,
     };
     let requests = Requests {
         channel: connected.requests,
         events: sender,
     };
     Ok((link, requests))
+}
+
+/// Asks for a sign of life whenever requests came and no more come, for ever.
+async fn ask_in_a_hush(handle: Arc<ssh::Handle>, traffic: Arc<Traffic>) {
+    let mut received = 0;
+    loop {
+        traffic.received_beyond(received).await;
+        while received != traffic.totals().0 {
+            received = traffic.totals().0;
+            rt::sleep(HUSH).await;
+        }
+        handle.ask().await;
+    }
 }
 
 /// Closes the control channel when no call was made on it for a while.

@@ -19,6 +19,6 @@ pub(crate) mod window;
 
 pub use link::{Link, Requests};
 pub use ssh::{ClientKey, Login, Unconnected};
-pub(crate) use transport::Stream;
 pub use transport::Transport;
+pub(crate) use transport::{Narrows, Stream};
 pub(crate) use websocket::Unopened;

@@ -2,24 +2,27 @@
 //!
 //! The laptop never serves anything through SSH: every channel that a bastion tries to open is refused.
 
+mod algorithms;
 pub(crate) mod channel;
 mod flushes;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Session};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::ssh_key::{self, EcdsaCurve, LineEnding};
-use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelMsg, Disconnect, Limits, Preferred, SshId, cipher, compression, kex, mac};
+use russh::keys::ssh_key::{self, LineEnding};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelMsg, Disconnect, Limits, SshId};
 
 use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
 use crate::rt::{self, Readahead};
+pub(crate) use algorithms::{Compression, preferred};
 use flushes::{Flushes, Flushing};
 
 /// The window of each channel, in bytes: what may be on its way on a link of 100 MB/s with a round
@@ -49,58 +52,6 @@ const REASON_LIMIT: Duration = Duration::from_secs(1);
 
 /// What stands before a bastion's own words about the end of a connection.
 const GOODBYE: &str = "the bastion ended the connection: ";
-
-/// Whether what goes through a connection is compressed, when both sides can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// The transport is quicker than compressing.
-    Never,
-    /// The transport is slow: text gets through in a fraction of the time.
-    Wanted,
-    /// As the other side likes it.
-    Offered,
-}
-
-/// What both sides offer: no SHA-1, no CBC, no finite-field groups, authenticated ciphers only. aes128-gcm comes first, it costs
-/// half of chacha20 on every CPU with AES instructions. Strict key exchange is announced and used with every peer that has it.
-/// Compression only begins after the login, so that nobody without a key reaches its code.
-pub(crate) fn preferred(compressed: Compression) -> Preferred {
-    const KEX: &[kex::Name] = &[
-        kex::MLKEM768X25519_SHA256,
-        kex::CURVE25519,
-        kex::CURVE25519_PRE_RFC_8731,
-        kex::EXTENSION_SUPPORT_AS_CLIENT,
-        kex::EXTENSION_SUPPORT_AS_SERVER,
-        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
-        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-    ];
-    const KEY: &[Algorithm] = &[
-        Algorithm::Ed25519,
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP256,
-        },
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP384,
-        },
-        Algorithm::Ecdsa {
-            curve: EcdsaCurve::NistP521,
-        },
-    ];
-    const CIPHER: &[cipher::Name] = &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305];
-    const MAC: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
-    Preferred {
-        kex: Cow::Borrowed(KEX),
-        key: Cow::Borrowed(KEY),
-        host_key_certificates: Cow::Borrowed(&[]),
-        cipher: Cow::Borrowed(CIPHER),
-        mac: Cow::Borrowed(MAC),
-        compression: Cow::Borrowed(match compressed {
-            Compression::Never => &[compression::NONE],
-            Compression::Wanted => &[compression::ZLIB_LEGACY, compression::NONE],
-            Compression::Offered => &[compression::NONE, compression::ZLIB_LEGACY],
-        }),
-    }
-}
 
 /// The identification string (RFC 4253, section 4.2).
 pub(crate) fn identification() -> SshId {
@@ -196,6 +147,8 @@ pub enum Unconnected {
     },
     /// The bastion does not accept the laptop's key.
     Key(Error),
+    /// The stream stands, and nothing comes through.
+    Silent(Error),
     /// Everything else.
     Other(Error),
 }
@@ -210,7 +163,7 @@ impl From<Unconnected> for Error {
     fn from(why: Unconnected) -> Error {
         match why {
             Unconnected::HostKey { pinned, shown } => wrong_host_key(&pinned, &shown),
-            Unconnected::Key(error) | Unconnected::Other(error) => error,
+            Unconnected::Key(error) | Unconnected::Silent(error) | Unconnected::Other(error) => error,
         }
     }
 }
@@ -224,6 +177,11 @@ impl Handle {
         Ok(ChannelIo::new(subsystem(&self.0, name).await?))
     }
 
+    /// Asks for a sign of life, besides those of [`KEEPALIVE`]. An error means that the connection is gone.
+    pub(super) async fn ask(&self) {
+        drop(self.0.send_keepalive(true).await);
+    }
+
     /// Says goodbye. An error means that the connection is gone already, which is what was wanted.
     pub(super) async fn disconnect(&self) {
         drop(self.0.disconnect(Disconnect::ByApplication, "bye", "en").await);
@@ -233,8 +191,16 @@ impl Handle {
 /// Tells when and why the connection ended; every clone is told.
 #[derive(Clone)]
 pub(super) struct Ended {
-    reason: Arc<Mutex<Option<String>>>,
+    reason: Arc<Mutex<Option<Reason>>>,
     signal: smol::channel::Receiver<()>,
+}
+
+/// Why a connection ended.
+#[derive(Clone)]
+struct Reason {
+    text: String,
+    /// Nothing came through any more.
+    silence: bool,
 }
 
 impl Ended {
@@ -243,7 +209,13 @@ impl Ended {
         // Nothing is ever sent: the channel closes when the handler is dropped with the connection.
         while self.signal.recv().await.is_ok() {}
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reason.unwrap_or_else(|| "the connection was closed".to_owned())
+        reason.map_or_else(|| "the connection was closed".to_owned(), |reason| reason.text)
+    }
+
+    /// Whether it has ended because nothing came through any more.
+    pub(super) fn in_silence(&self) -> bool {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        reason.as_ref().is_some_and(|reason| reason.silence)
     }
 
     /// Whether it has ended.
@@ -255,7 +227,7 @@ impl Ended {
 struct Handler {
     host_key: String,
     mismatch: Arc<Mutex<Option<String>>>,
-    reason: Arc<Mutex<Option<String>>>,
+    reason: Arc<Mutex<Option<Reason>>>,
     _alive: smol::channel::Sender<()>,
 }
 
@@ -280,10 +252,10 @@ impl client::Handler for Handler {
             }
             DisconnectReason::ReceivedDisconnect(info) => format!("{GOODBYE}{}", info.message),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "the bastion does not answer any more".to_owned(),
-            DisconnectReason::Error(russh::Error::IO(why)) => why.to_string(),
             DisconnectReason::Error(why) => why.to_string(),
         };
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let silence = matches!(&reason, DisconnectReason::Error(why) if is_silence(why));
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(Reason { text, silence });
         match reason {
             DisconnectReason::ReceivedDisconnect(_) => Ok(()),
             DisconnectReason::Error(why) => Err(why),
@@ -407,6 +379,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
                     pinned: login.host_key.clone(),
                     shown,
                 },
+                None if is_silence(&why) => Unconnected::Silent(unreachable(&why)),
                 None => unreachable(&why).into(),
             });
         }
@@ -420,7 +393,7 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         // A bastion that asks AWS says why it does not take a key, in its goodbye.
         rt::timeout(REASON_LIMIT, signal.recv()).await;
         let reason = reason.lock().unwrap_or_else(PoisonError::into_inner).take();
-        return Err(Unconnected::Key(unaccepted(login, reason)));
+        return Err(Unconnected::Key(unaccepted(login, reason.map(|reason| reason.text))));
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
@@ -431,6 +404,11 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         },
         ended: Ended { reason, signal },
     })
+}
+
+/// Nothing came for long, or nothing that was sent was acknowledged.
+fn is_silence(why: &russh::Error) -> bool {
+    matches!(why, russh::Error::KeepaliveTimeout) || matches!(why, russh::Error::IO(why) if why.kind() == io::ErrorKind::TimedOut)
 }
 
 fn unaccepted(login: &Login, reason: Option<String>) -> Error {

@@ -1,10 +1,13 @@
 //! What goes through a lane: bytes each way, how many a second lately, and its round trip where it was measured.
 //!
-//! Counting is a relaxed addition for each read and write of the channel; rates come of samples that somebody takes now and then.
+//! Counting is an addition for each read and write of the channel; rates come of samples that somebody takes now and then.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::future::poll_fn;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How often samples are to be taken.
@@ -21,6 +24,9 @@ pub(crate) struct Traffic {
     /// In microseconds; 0 when nobody knows.
     round_trip: AtomicU64,
     samples: Mutex<VecDeque<Sample>>,
+    /// Somebody waits for what is received next.
+    awaited: AtomicBool,
+    waits: Mutex<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +45,26 @@ pub(crate) struct Rates {
 
 impl Traffic {
     pub(crate) fn received(&self, count: usize) {
-        self.received.fetch_add(count as u64, Relaxed);
+        self.received.fetch_add(count as u64, SeqCst);
+        if self.awaited.load(SeqCst) {
+            self.awaited.store(false, SeqCst);
+            if let Some(waker) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Waits until more was received in all than so many bytes; for one at a time.
+    pub(crate) async fn received_beyond(&self, count: u64) {
+        poll_fn(|cx| {
+            *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            self.awaited.store(true, SeqCst);
+            match self.received.load(SeqCst) > count {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     pub(crate) fn sent(&self, count: usize) {
@@ -115,5 +140,29 @@ mod tests {
         assert_eq!(traffic.round_trip(), None);
         traffic.measured(Duration::from_millis(40));
         assert_eq!(traffic.round_trip(), Some(Duration::from_millis(40)));
+    }
+
+    #[test]
+    fn what_is_received_wakes_who_waits() {
+        let traffic = Traffic::default();
+        smol::block_on(async {
+            let limit = async {
+                smol::Timer::after(Duration::from_secs(10)).await;
+                panic!("nobody was woken");
+            };
+            let waits = async {
+                traffic.received_beyond(0).await;
+                traffic.received_beyond(5).await;
+            };
+            let receives = async {
+                for _ in 0..6 {
+                    smol::future::yield_now().await;
+                    traffic.received(1);
+                }
+                std::future::pending().await
+            };
+            smol::future::or(smol::future::or(waits, receives), limit).await;
+        });
+        assert_eq!(traffic.totals(), (6, 0));
     }
 }

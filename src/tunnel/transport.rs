@@ -5,12 +5,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::eice::EiceStream;
 use super::ssh::Compression;
 use super::ssm::SsmStream;
+use crate::rt::tcp::{self, Segments};
 use crate::rt::{AsyncRead, AsyncWrite, ReadBuf, TcpStream, UnixStream};
+
+/// How long what was sent over TCP may stay unacknowledged. A second before both ends' signs of life ([`super::ssh::KEEPALIVE`]) give the
+/// connection up: it is then known that this laptop's packets were lost.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
 
 /// A way to a bastion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +26,32 @@ pub enum Transport {
     Tcp(String),
     /// A unix socket on this machine.
     Unix(PathBuf),
+}
+
+/// Whether large packets may vanish between this laptop and the bastion, because something in between does not tell that they are too
+/// large (RFC 2923, section 2.1). Nobody says so; what is seen is a connection that stands and falls silent.
+#[derive(Debug, Default)]
+pub(crate) struct Narrows(AtomicBool);
+
+impl Narrows {
+    /// A connection fell silent: the next ones have small segments. When that was not the reason it costs a hundredth of the bandwidth.
+    pub(crate) fn suspect(&self) {
+        if !self.0.swap(true, Relaxed) {
+            tracing::info!("a connection fell silent; the next one sends smaller packets");
+        }
+    }
+
+    /// This is another network.
+    pub(crate) fn forget(&self) {
+        self.0.store(false, Relaxed);
+    }
+
+    fn segments(&self) -> Segments {
+        match self.0.load(Relaxed) {
+            true => Segments::Small,
+            false => Segments::Full,
+        }
+    }
 }
 
 /// An open byte stream to the bastion.
@@ -61,12 +94,11 @@ impl Stream {
 
 impl Transport {
     /// Opens the stream. The caller bounds the time.
-    pub(crate) async fn open(&self) -> io::Result<Stream> {
+    pub(crate) async fn open(&self, narrows: &Narrows) -> io::Result<Stream> {
         match self {
             Transport::Tcp(address) => {
-                let stream = TcpStream::connect(address.as_str()).await?;
-                // Nagle's algorithm costs a small request 40 ms.
-                stream.set_nodelay(true)?;
+                let stream = tcp::connect(address.as_str(), narrows.segments()).await?;
+                tcp::give_up_after(&stream, UNACKNOWLEDGED);
                 Ok(Stream::Tcp(stream))
             }
             Transport::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),

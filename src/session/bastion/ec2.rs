@@ -26,7 +26,7 @@ use crate::rt::{self, Dialer};
 use crate::session::home::Home;
 use crate::session::local::Say;
 use crate::session::records::Records;
-use crate::tunnel::{ClientKey, Link, Login, Unconnected};
+use crate::tunnel::{ClientKey, Link, Login, Narrows, Unconnected};
 
 /// How often a person is told what is awaited.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -37,6 +37,11 @@ const GLANCE: Duration = Duration::from_secs(10);
 /// How often a key is pushed for one connection. The second time is for a metadata service that shows a key late, and for a host key
 /// that was published anew.
 const ATTEMPTS: u32 = 3;
+
+/// After which time AWS is asked again by a laptop that comes back, and how many such questions are under way at once: each has 12 s, in
+/// which TCP, TLS and the call are done over a way of three seconds' round trip.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+const ASKED_AT_ONCE: usize = 4;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +61,8 @@ struct Inner {
     /// What worked last.
     good: Mutex<Option<TransportKind>>,
     sessions: Sessions,
+    /// Of the way by TCP.
+    narrows: Narrows,
 }
 
 /// The caller and what follows from its region.
@@ -111,6 +118,7 @@ impl Ec2 {
             pin: Mutex::new(None),
             good: Mutex::new(None),
             sessions: Sessions::default(),
+            narrows: Narrows::default(),
         })))
     }
 
@@ -144,7 +152,7 @@ impl Ec2 {
 
     async fn reach(&self, records: &Records, say: Say<'_>) -> Result<Reached> {
         let account = told(say, "asking for AWS credentials", self.account()).await?;
-        let look = find::bastions(&account.aws, &account.names, SystemTime::now());
+        let look = self.asked(|| find::bastions(&account.aws, &account.names, SystemTime::now()));
         let targets = told(say, "looking for the bastion", look).await?;
         let mut missed = Vec::new();
         for kind in self.order() {
@@ -168,6 +176,11 @@ impl Ec2 {
         reached.map_err(|missed| match missed {
             Missed::This(error) | Missed::All(error) => error,
         })
+    }
+
+    /// What is learnt about how large packets get through.
+    pub(super) fn narrows(&self) -> &Narrows {
+        &self.0.narrows
     }
 
     /// The ways that are configured, in their order.
@@ -283,10 +296,23 @@ impl Ec2 {
             match why {
                 Unconnected::HostKey { shown, .. } => self.shown(account, target, pin, shown, attempt).await?,
                 Unconnected::Key(error) => refused = error.why,
+                Unconnected::Silent(error) => {
+                    self.0.narrows.suspect();
+                    return Err(Missed::This(translated(kind, opened.name.as_deref(), target, error)));
+                }
                 Unconnected::Other(error) => return Err(Missed::This(translated(kind, opened.name.as_deref(), target, error))),
             }
         }
         Err(Missed::All(trouble::key_refused(self.0.user.as_str(), &target.id, refused)))
+    }
+
+    /// Asks AWS something that may be asked twice. Who comes back waits for the answer, and the pooled connection that it is asked over may
+    /// be as dead as the one to the bastion, so it is asked again beside the first time.
+    async fn asked<F: Future>(&self, ask: impl Fn() -> F) -> F::Output {
+        match self.worked_before() {
+            true => rt::beside(ASK_AGAIN, ASKED_AT_ONCE, |_| ask()).await,
+            false => ask().await,
+        }
     }
 
     fn place(&self, kind: TransportKind, account: &Account, target: &Target) -> Place {
@@ -307,7 +333,7 @@ impl Ec2 {
             user: self.0.user.to_string(),
             public_key: key.public_line(),
         };
-        let sent = account.aws.call(&call).await;
+        let sent = self.asked(|| account.aws.call(&call)).await;
         sent.map_err(|failure| trouble::not_sent(self.0.user.as_str(), &target.id, failure))
     }
 }

@@ -198,8 +198,8 @@ fn reconnects_with_growing_waits() {
     course.push((1049, Event::Tick, vec![]));
     course.push((1050, Event::Tick, vec![Action::Connect(2, 0)]));
     course.push((1060, Event::ConnectFailed(2, unreachable()), vec![]));
-    course.push((1159, Event::Tick, vec![]));
-    course.push((1160, Event::Tick, vec![Action::Connect(3, 0)]));
+    course.push((1149, Event::Tick, vec![]));
+    course.push((1150, Event::Tick, vec![Action::Connect(3, 0)]));
     // The old connection's last words count no longer.
     course.push((1165, Event::Lost(1, "reset".into()), vec![]));
     course.push((1170, Event::Connected(3), vec![Action::Claim(3, 0)]));
@@ -230,6 +230,25 @@ fn reconnect_waits_are_bounded() {
         assert_eq!(actions, [Action::Connect(link, 0)]);
         machine.step(Event::ConnectFailed(link, unreachable()), now, 0.9);
     }
+}
+
+#[test]
+fn an_attempt_that_nobody_answers_is_a_pause_itself() {
+    let mut course = until_ready();
+    course.push((1000, Event::Lost(1, "silence".into()), vec![]));
+    course.push((1050, Event::Tick, vec![Action::Connect(2, 0)]));
+    for link in 2..10 {
+        let time = 1050 + (link - 1) * 10_000;
+        course.push((
+            time,
+            Event::ConnectFailed(link, unreachable()),
+            vec![Action::Connect(link + 1, 0)],
+        ));
+    }
+    check(
+        Machine::new(vec![job("api", &[Stage::Run])], Restart::Never, Lanes::fixed(1)),
+        course,
+    );
 }
 
 #[test]

@@ -56,7 +56,8 @@ struct Lane {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    Connecting,
+    /// Since then.
+    Connecting(Moment),
     /// Connected since then.
     Up(Moment),
     /// As before, and another one is to take its place.
@@ -75,7 +76,7 @@ impl Lane {
 
     /// Whether it stays, as far as one knows.
     fn stays(&self) -> bool {
-        matches!(self.state, State::Connecting | State::Up(_))
+        matches!(self.state, State::Connecting(_) | State::Up(_))
     }
 }
 
@@ -120,10 +121,11 @@ impl Tunnel {
         self.lanes.values().filter(|lane| lane.stays()).count()
     }
 
-    /// Puts off the next attempt.
-    fn wait(&mut self, now: Moment, jitter: f64) {
+    /// Puts off the next attempt. The pause counts from `since`: an attempt that nobody answered has been a pause itself, and when the
+    /// network is back nobody is to wait for another one.
+    fn wait(&mut self, since: Moment, jitter: f64) {
         let most = if self.carried() { MOST_BESIDE } else { pause::MOST };
-        self.not_before = Some(now + pause::after(self.failures, most, jitter));
+        self.not_before = Some(since + pause::after(self.failures, most, jitter));
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -151,7 +153,7 @@ impl Machine {
     pub(crate) fn lanes(&self) -> impl Iterator<Item = (u64, u32, &'static str)> {
         self.tunnel.lanes.iter().map(|(&link, lane)| {
             let state = match lane.state {
-                State::Connecting => "connecting",
+                State::Connecting(_) => "connecting",
                 State::Up(_) => "up",
                 State::Ending(_) => "ending",
                 State::Draining => "draining",
@@ -189,12 +191,17 @@ impl Machine {
         }
         self.leave_spare();
         if self.wants_lane() && self.tunnel.not_before.is_none_or(|until| until <= now) {
-            self.connect();
+            self.connect(now);
         }
     }
 
     fn wants_lane(&self) -> bool {
-        if self.tunnel.lanes.values().any(|lane| lane.state == State::Connecting) {
+        if self
+            .tunnel
+            .lanes
+            .values()
+            .any(|lane| matches!(lane.state, State::Connecting(_)))
+        {
             return false;
         }
         match self.tunnel.staying() {
@@ -209,7 +216,7 @@ impl Machine {
         }
     }
 
-    fn connect(&mut self) {
+    fn connect(&mut self, now: Moment) {
         if !self.ready {
             self.tell(Note::Connecting);
         }
@@ -228,7 +235,7 @@ impl Machine {
         self.tunnel.link += 1;
         let lane = Lane {
             number,
-            state: State::Connecting,
+            state: State::Connecting(now),
             asked: BTreeSet::new(),
             held: BTreeSet::new(),
         };
@@ -390,11 +397,16 @@ impl Machine {
     }
 
     fn connect_failed(&mut self, link: u64, error: Error, now: Moment, jitter: f64) {
-        if self.gone_lane(link).is_none() || self.ending.is_some() {
+        let Some(lane) = self.gone_lane(link) else { return };
+        if self.ending.is_some() {
             return;
         }
+        let begun = match lane.state {
+            State::Connecting(begun) => begun,
+            _ => now,
+        };
         if self.tunnel.carried() {
-            return self.not_added(error, now, jitter);
+            return self.not_added(error, begun, jitter);
         }
         if !self.ready || error.exit != Exit::Unreachable {
             return self.end(Outcome::Failed(error));
@@ -405,12 +417,12 @@ impl Machine {
             let why = error.why.unwrap_or(error.what);
             self.tell(Note::StillLost(now.saturating_sub(since), why));
         }
-        self.tunnel.wait(now, jitter);
+        self.tunnel.wait(begun, jitter);
     }
 
     /// Others carry the requests; a person is told once.
-    fn not_added(&mut self, error: Error, now: Moment, jitter: f64) {
-        self.tunnel.wait(now, jitter);
+    fn not_added(&mut self, error: Error, since: Moment, jitter: f64) {
+        self.tunnel.wait(since, jitter);
         if !std::mem::replace(&mut self.tunnel.complained, true) {
             let why = error.why.map_or(String::new(), |why| format!(": {why}"));
             let what = error.what;

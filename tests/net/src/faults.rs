@@ -1,8 +1,10 @@
 //! The faults, and how each is put on a world.
 
+mod way;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -12,6 +14,7 @@ use crate::report::{Goal, Row, Struck};
 use crate::space::{ELSEWHERE, Host, LAPTOP};
 use crate::world::{self, READY, World};
 use crate::{pause, until};
+use way::{alone, blackhole, blackhole_amid_downloads, far, firewall, lasting_mtu, mtu, slow};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,13 +43,15 @@ const NO_GOAL: Goal = Goal {
     next: None,
     failed: None,
     found: None,
+    surely: None,
+    tries: None,
 };
 
 const fn goal(next_ms: u64, failed: usize) -> Goal {
     Goal {
         next: Some(Duration::from_millis(next_ms)),
         failed: Some(failed),
-        found: None,
+        ..NO_GOAL
     }
 }
 
@@ -58,6 +63,32 @@ const NONE_FAILED: Goal = Goal {
 const FOUND: Goal = Goal {
     found: Some(Duration::from_secs(10)),
     ..NO_GOAL
+};
+
+/// The laptop must not have waited for its next sign of life, which is 3 s after what it heard last.
+const FORGOTTEN: Goal = Goal {
+    surely: Some(Duration::from_secs(2)),
+    ..goal(300, 0)
+};
+
+/// It is found by silence, and then must be no obstacle any more.
+const MENDED: Goal = Goal {
+    next: Some(Duration::from_secs(10)),
+    surely: Some(Duration::from_secs(15)),
+    ..NO_GOAL
+};
+
+/// Besides, it must not matter how long it took: who is away goes on trying, at a pace.
+const SOON_BACK: Goal = Goal {
+    next: Some(Duration::from_secs(2)),
+    surely: Some(Duration::from_secs(4)),
+    tries: Some(Duration::from_millis(1500)),
+    ..FOUND
+};
+
+const ALONE: Goal = Goal {
+    next: Some(Duration::from_secs(3)),
+    ..FOUND
 };
 
 const AWAKE: Goal = Goal {
@@ -114,7 +145,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the bastion's connection reset", Form::Short, goal(300, 0), |world| {
         once(|| reset(world, Host::Bastion))
     }),
-    fault("a firewall forgets the connection", Form::Short, goal(300, 0), firewall),
+    fault("a firewall forgets the connection", Form::Short, FORGOTTEN, firewall),
     fault("5 s without packets to the bastion", Form::Full, NONE_FAILED, |world| {
         blackhole(world, "to-laptop", 5)
     }),
@@ -124,17 +155,29 @@ pub const FAULTS: &[Fault] = &[
     fault("15 s without packets to the laptop", Form::Short, FOUND, |world| {
         blackhole(world, "to-bastion", 15)
     }),
-    fault("30 s without packets to the bastion", Form::Full, FOUND, |world| {
+    fault(
+        "15 s without packets to the laptop, amid downloads",
+        Form::Short,
+        FOUND,
+        |world| blackhole_amid_downloads(world, 15),
+    ),
+    fault("30 s without packets to the bastion", Form::Full, SOON_BACK, |world| {
         blackhole(world, "to-laptop", 30)
     }),
-    fault("30 s without packets to the laptop", Form::Full, FOUND, |world| {
+    fault("30 s without packets to the laptop", Form::Full, SOON_BACK, |world| {
         blackhole(world, "to-bastion", 30)
     }),
-    fault("5 min without packets to the bastion", Form::Long, FOUND, |world| {
+    fault("35 s without packets to the laptop", Form::Short, SOON_BACK, |world| {
+        blackhole(world, "to-bastion", 35)
+    }),
+    fault("5 min without packets to the bastion", Form::Long, SOON_BACK, |world| {
         blackhole(world, "to-laptop", 300)
     }),
-    fault("5 min without packets to the laptop", Form::Long, FOUND, |world| {
+    fault("5 min without packets to the laptop", Form::Long, SOON_BACK, |world| {
         blackhole(world, "to-bastion", 300)
+    }),
+    fault("30 s without any network for the laptop", Form::Full, ALONE, |world| {
+        alone(world, 30)
     }),
     fault("the laptop has another address", Form::Short, NONE_FAILED, |world| {
         once(|| move_laptop(world))
@@ -149,7 +192,14 @@ pub const FAULTS: &[Fault] = &[
         slow(world, 40, 2)
     }),
     fault("160 ms round trip", Form::Full, NONE_FAILED, |world| slow(world, 80, 0)),
-    fault("an MTU black hole (1,300 bytes)", Form::Full, NO_GOAL, mtu),
+    fault("2 s round trip, and a reset", Form::Short, NO_GOAL, |world| far(world, 1000)),
+    fault("an MTU black hole (1,300 bytes) for 8 s", Form::Full, NO_GOAL, mtu),
+    fault(
+        "an MTU black hole (1,300 bytes) from now on",
+        Form::Short,
+        MENDED,
+        lasting_mtu,
+    ),
     fault("no DNS for 5 s", Form::Full, NONE_FAILED, |world| without_names(world, false)),
     fault("no DNS for 5 s, and a reset", Form::Full, NONE_FAILED, |world| {
         without_names(world, true)
@@ -213,6 +263,7 @@ fn once(act: impl FnOnce() -> Result<(), String>) -> Result<Struck, String> {
         from,
         healed: from,
         found: None,
+        tries: None,
     })
 }
 
@@ -224,6 +275,7 @@ fn lasting(act: impl FnOnce() -> Result<Option<Duration>, String>) -> Result<Str
         from,
         healed: now(),
         found,
+        tries: None,
     })
 }
 
@@ -234,62 +286,6 @@ fn reset(world: &World, host: Host) -> Result<(), String> {
         .space
         .exec(host, &["ss", "-K", "-t", "state", "established", port, "=", "2222"])?;
     Ok(())
-}
-
-/// A firewall that has forgotten the connection: it answers each of its packets with a reset, and lets new ones through.
-fn firewall(world: &mut World) -> Result<Struck, String> {
-    let lanes = lanes(world);
-    let known = world
-        .space
-        .exec(Host::Laptop, &["ss", "-Htn", "state", "established", "dport", "=", "2222"])?;
-    // Receive queue, send queue, local address, peer.
-    let local = known.lines().filter_map(|line| line.split_whitespace().nth(2));
-    let ports: Vec<&str> = local.filter_map(|address| Some(address.rsplit_once(':')?.1)).collect();
-    if ports.is_empty() {
-        return Err(format!("no connection that could be forgotten: {known:?}"));
-    }
-    let ports = ports.join(", ");
-    lasting(|| {
-        for (laptop, bastion) in [("sport", "dport"), ("dport", "sport")] {
-            world.space.rule(&format!(
-                "tcp {laptop} {{ {ports} }} tcp {bastion} 2222 reject with tcp reset"
-            ))?;
-        }
-        // The client's requests are packets of the tunnel, so this is at once.
-        until(READY, "the lane to be gone", || (lanes != self::lanes(world)).then_some(()))?;
-        world.space.clear()?;
-        Ok(None)
-    })
-}
-
-/// The numbers of the lanes that the bastion has.
-fn lanes(world: &World) -> Vec<u64> {
-    let session = world.session().unwrap_or_default();
-    let lanes = session["lanes"].as_array().into_iter().flatten();
-    lanes.filter_map(|lane| lane["id"].as_u64()).collect()
-}
-
-/// Nothing of the tunnel that comes over a link of the router goes on.
-fn blackhole(world: &mut World, link: &str, seconds: u64) -> Result<Struck, String> {
-    let said = world.up.said().len();
-    let lanes = lanes(world);
-    lasting(|| {
-        let begun = Instant::now();
-        let (mut here, mut there) = (None, None);
-        world.space.rule(&format!("iifname {link} tcp dport 2222 drop"))?;
-        world.space.rule(&format!("iifname {link} tcp sport 2222 drop"))?;
-        while begun.elapsed() < Duration::from_secs(seconds) {
-            if here.is_none() && world.up_said(said).contains("lost") {
-                here = Some(begun.elapsed());
-            }
-            if there.is_none() && self::lanes(world) != lanes {
-                there = Some(begun.elapsed());
-            }
-            pause(Duration::from_millis(50));
-        }
-        world.space.clear()?;
-        Ok(here.zip(there).map(|(here, there)| here.max(there)))
-    })
 }
 
 /// The address that the laptop has goes, and it gets the other one, as in another network.
@@ -320,27 +316,6 @@ fn suspend(world: &mut World, seconds: u64) -> Result<Struck, String> {
         pause(Duration::from_secs(seconds));
         world.space.clear()?;
         world.up.signal(Signal::CONT);
-        Ok(None)
-    })
-}
-
-/// A longer, worse way for a while.
-fn slow(world: &mut World, delay_ms: u32, loss: u32) -> Result<Struck, String> {
-    lasting(|| {
-        world.slow(delay_ms, loss)?;
-        pause(Duration::from_secs(4));
-        world.quick()?;
-        Ok(None)
-    })
-}
-
-/// Packets of full size vanish, and nobody says so.
-fn mtu(world: &mut World) -> Result<Struck, String> {
-    lasting(|| {
-        world.space.rule("iifname to-laptop meta length > 1300 drop")?;
-        world.space.rule("oifname to-laptop meta length > 1300 drop")?;
-        pause(Duration::from_secs(8));
-        world.space.clear()?;
         Ok(None)
     })
 }
@@ -431,6 +406,7 @@ fn memory(world: &mut World) -> Result<Struck, String> {
         from,
         healed,
         found: None,
+        tries: None,
     })
 }
 

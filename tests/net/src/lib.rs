@@ -9,6 +9,7 @@
     reason = "programs and tests of their own: plain threads that may sleep and read the environment"
 )]
 
+mod bulk;
 pub mod client;
 mod faults;
 pub mod keeper;
@@ -56,6 +57,7 @@ pub fn run(role: &str, arguments: &[String]) -> Result<(), String> {
     match role {
         "client" => client::main(arguments),
         "hog" => client::hog(arguments),
+        "bulk" => bulk::main(arguments),
         "service" => service::main(arguments),
         "keeper" => keeper::main(arguments),
         "plane" => plane::main(arguments),

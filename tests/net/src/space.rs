@@ -36,6 +36,16 @@ const HOSTS: [(Host, &str, u8, &str); 3] = [
     (Host::Client, "c", 3, "to-client"),
 ];
 
+/// The counters of the packets that begin a connection to the bastion, and of all between laptop and bastion.
+const ATTEMPTS: &str = "attempts";
+const PACKETS: &str = "through";
+
+/// Both ways between laptop and bastion: the links at the router, and the network that the second leads to.
+const NARROW: [(&str, &str, &str); 2] = [
+    ("to-laptop", "to-bastion", "10.77.2.0/24"),
+    ("to-bastion", "to-laptop", "10.77.1.0/24"),
+];
+
 /// The namespaces of this process.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -116,6 +126,14 @@ impl Space {
             &["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0"],
         )?;
         self.nft("add table inet f; add chain inet f way { type filter hook forward priority 0; }")?;
+        // Before any fault, so that attempts count that get nowhere.
+        self.nft(&format!(
+            "add counter inet f {ATTEMPTS}; add counter inet f {PACKETS}; \
+             add chain inet f before {{ type filter hook forward priority -10; }}; \
+             add rule inet f before iifname to-laptop tcp dport 2222 tcp flags & (syn|ack) == syn counter name {ATTEMPTS}; \
+             add rule inet f before tcp dport 2222 counter name {PACKETS}; \
+             add rule inet f before tcp sport 2222 counter name {PACKETS}"
+        ))?;
         let directory = self.etc();
         fs::create_dir_all(&directory).map_err(|why| format!("{}: {why}", directory.display()))?;
         let resolv = format!("nameserver {ELSEWHERE}\noptions timeout:1 attempts:2\n");
@@ -162,6 +180,46 @@ impl Space {
     /// Adds one for what is forwarded.
     pub(crate) fn rule(&self, rule: &str) -> Result<(), String> {
         self.nft(&format!("add rule inet f way {rule}"))
+    }
+
+    /// How many packets of the laptop tried to connect to the bastion.
+    pub(crate) fn attempts(&self) -> Result<u64, String> {
+        self.counted(ATTEMPTS)
+    }
+
+    /// How many packets of the tunnel came to the router.
+    pub(crate) fn packets(&self) -> Result<u64, String> {
+        self.counted(PACKETS)
+    }
+
+    fn counted(&self, counter: &str) -> Result<u64, String> {
+        let text = self.exec(Host::Router, &["nft", "list", "counter", "inet", "f", counter])?;
+        let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+        let count = words.nth(1).and_then(|count| count.parse().ok());
+        count.ok_or_else(|| format!("no counter in {text:?}"))
+    }
+
+    /// Between laptop and bastion only packets of 1,300 bytes and less get through, and the router does not tell.
+    pub(crate) fn narrow(&self) -> Result<(), String> {
+        self.nft(
+            "add table inet quiet; add chain inet quiet out { type filter hook output priority 0; }; \
+             add rule inet quiet out icmp type destination-unreachable drop",
+        )?;
+        for (from, to, net) in NARROW {
+            let route = ["ip", "route", "add", net, "dev", to, "mtu", "lock", "1300", "table", "78"];
+            self.exec(Host::Router, &route)?;
+            self.exec(Host::Router, &["ip", "rule", "add", "iif", from, "to", net, "lookup", "78"])?;
+        }
+        Ok(())
+    }
+
+    /// Everything gets through again.
+    pub(crate) fn wide(&self) -> Result<(), String> {
+        for (from, _, net) in NARROW {
+            self.exec(Host::Router, &["ip", "rule", "del", "iif", from, "to", net, "lookup", "78"])?;
+            self.exec(Host::Router, &["ip", "route", "del", net, "table", "78"])?;
+        }
+        self.nft("delete table inet quiet")
     }
 
     /// Forwards everything again.

@@ -21,6 +21,9 @@ pub const READY: Duration = Duration::from_secs(40);
 /// Requests a second of the client.
 pub const RATE: u32 = 50;
 
+/// How long nothing goes over a tunnel that is idle, between two signs of life.
+const IDLE: Duration = Duration::from_millis(600);
+
 /// The tag of the laptop's service.
 const TAG: &str = "alice:api";
 
@@ -59,6 +62,8 @@ pub struct World {
     client: Option<Child>,
     _rest: Vec<Running>,
     slow: Option<Running>,
+    /// How many large bodies there were.
+    bodies: u32,
     /// Where clocks that are not the machine's are set.
     pub(crate) clock: Option<PathBuf>,
     pub(crate) space: Space,
@@ -177,6 +182,7 @@ impl World {
             client: None,
             _rest: rest,
             slow: None,
+            bodies: 0,
             clock: clock_file,
             space,
             record: Record::default(),
@@ -203,6 +209,39 @@ impl World {
             }
         });
         Ok(())
+    }
+
+    /// A client that moves so many bytes `down` or `up` in one body; it says `begun` in the middle and `done` at the end.
+    pub(crate) fn bulk(&mut self, way: &str, bytes: u64) -> Result<Running, String> {
+        let mut command = self.space.command(Host::Client, &self.programs.helper);
+        let edge = format!("{BASTION}:{}", PORTS[0]);
+        command.args(["bulk", &edge, TAG, way, &bytes.to_string()]);
+        self.bodies += 1;
+        let log = self.directory.0.join(format!("body-{}.log", self.bodies));
+        Running::start("a large body", &mut command, &log)
+    }
+
+    /// How many packets go between laptop and bastion in this time once nobody asks anything any more.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub fn idle_packets(&mut self, time: Duration) -> Result<u64, String> {
+        self.end_client();
+        let before = until(READY, "the tunnel to be idle", || {
+            let before = self.space.packets().ok()?;
+            pause(IDLE);
+            (self.space.packets().ok()? == before).then_some(before)
+        })?;
+        pause(time);
+        Ok(self.space.packets()? - before)
+    }
+
+    fn end_client(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            // It may have ended.
+            client.kill().ok();
+            client.wait().ok();
+        }
     }
 
     /// Clients that send large heads and do not end them, until it is dropped.
@@ -313,11 +352,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(mut client) = self.client.take() {
-            // It may have ended.
-            client.kill().ok();
-            client.wait().ok();
-        }
+        self.end_client();
     }
 }
 

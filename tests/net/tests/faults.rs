@@ -7,6 +7,8 @@ use std::process::Command;
 use ephemwork_net::world::{Programs, World, library};
 use ephemwork_net::{FAULTS, Form, missing, report};
 
+use crate::one_world;
+
 /// The executables. The helper's belongs to another package, which a run of only this test does not build.
 pub(crate) fn programs() -> Programs {
     let ephemwork = PathBuf::from(env!("CARGO_BIN_EXE_ephemwork"));
@@ -34,6 +36,7 @@ pub(crate) fn programs() -> Programs {
 
 #[test]
 fn what_clients_see_of_faults() {
+    let _one = one_world();
     if let Some(missing) = missing() {
         // Rights cannot be installed, so nothing is required of who lacks them.
         eprintln!("skipped: the network's faults need {missing}");

@@ -7,4 +7,13 @@
 )]
 
 mod faults;
+mod idle;
 mod kept;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Namespaces are named after the process, also the one that tries whether any can be made: whoever needs them does so alone.
+fn one_world() -> MutexGuard<'static, ()> {
+    static WORLD: Mutex<()> = Mutex::new(());
+    WORLD.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -23,6 +23,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["rt/"]),
     ("russh", &["tunnel/ssh", "bastiond/ssh"]),
     ("listenfd", &["rt/"]),
+    ("socket2", &["rt/"]),
     ("webpki", &["rt/"]),
     ("redb", &["bastiond/store", "session/records"]),
     ("aws_config", &["aws/client.rs", "aws/credentials.rs"]),

@@ -51,7 +51,7 @@ impl Ec2 {
             TransportKind::Eice => self.open_eice(account, target).await,
             TransportKind::Tcp => {
                 let address = self.address();
-                let opening = rt::timeout(TCP, Transport::Tcp(address.clone()).open()).await;
+                let opening = rt::timeout(TCP, Transport::Tcp(address.clone()).open(&self.0.narrows)).await;
                 let late = || std::io::Error::other(format!("no answer within {} s", TCP.as_secs()));
                 let stream = opening.unwrap_or_else(|| Err(late())).map_err(|why| {
                     let error = Error::new(Exit::Unreachable, format!("the bastion at {address} cannot be reached")).because(why);
