@@ -50,6 +50,7 @@ mod framing;
 mod garden;
 mod grpc;
 mod halfclose;
+mod heads;
 mod http2;
 mod init;
 mod isolation;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 
@@ -159,11 +159,15 @@ impl Target {
         {
             return Ok(sender);
         }
-        let stream = self.connect().await?;
+        let socket = self.connect().await?;
+        // hyper's own limit on heads, 16 KiB, ends the connection, and with it every other request on it, at four times as much.
         let handshake = http2::Builder::new(rt::HyperExecutor)
             .initial_stream_window_size(window::MANY)
             .initial_connection_window_size(window::CONNECTION)
-            .handshake(rt::io(stream));
+            .max_header_list_size(stream::MAX_HEAD)
+            // What comes of answers that nobody wants any more; 1024 such frames in its whole life would end the connection, too.
+            .max_local_error_reset_streams(None)
+            .handshake(rt::io(socket));
         let (sender, driver) = handshake
             .await
             .map_err(|why| Failure::Service(NoAnswer::Malformed, why.to_string()))?;
@@ -222,6 +226,7 @@ impl Target {
         head.status = StatusCode::OK;
         head.version = Version::HTTP_2;
         head.headers.insert(HeaderName::from_static(protocol::UPGRADED), token);
+        fits(&head.headers)?;
         let mut to_tunnel = respond
             .send_response(Response::from_parts(head, ()), false)
             .map_err(Failure::of_stream)?;
@@ -259,16 +264,41 @@ async fn until_unwanted<T>(respond: &mut SendResponse<Bytes>, answer: impl Futur
 }
 
 fn no_head(error: &hyper::Error) -> Failure {
+    let source = std::error::Error::source(error);
+    let mut text = error.to_string();
+    if let Some(source) = source {
+        text = format!("{text}: {source}");
+    }
+    // h2 found what came to be wrong, and has one word for all that can be.
+    let wrong = source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|why| why.is_library());
+    if wrong {
+        let limit = stream::MAX_HEAD / 1024;
+        let why = format!("the service's answer is not right HTTP/2, or has a head of more than {limit} KiB: {text}");
+        return Failure::Service(NoAnswer::Malformed, why);
+    }
     let kind = if error.is_parse() {
         NoAnswer::Malformed
     } else {
         NoAnswer::Closed
     };
-    let mut text = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        text = format!("{text}: {source}");
-    }
     Failure::Service(kind, format!("the service gave no answer: {text}"))
+}
+
+/// Refuses a head that the tunnel does not take: the bastion could say no more than that its stream broke.
+fn fits(headers: &HeaderMap) -> Result<(), Failure> {
+    // Beside the fields there is the status (RFC 9113, section 6.5.2: 32 bytes, its name and its value), and below the limit it must be.
+    const STATUS: usize = 32 + 7 + 3;
+    let fields = headers.iter().map(|(name, value)| 32 + name.as_str().len() + value.len());
+    if fields.sum::<usize>() + STATUS < stream::MAX_HEAD as usize {
+        return Ok(());
+    }
+    let what = format!(
+        "the head of the service's answer is larger than is passed on, {} KiB",
+        stream::MAX_HEAD / 1024
+    );
+    Err(Failure::Service(NoAnswer::Malformed, what))
 }
 
 /// Passes the service's answer on.
@@ -284,6 +314,7 @@ where
     hop::strip(&mut head.headers);
     head.headers.remove(protocol::NO_ANSWER);
     head.headers.remove(protocol::UPGRADED);
+    fits(&head.headers)?;
     head.version = Version::HTTP_2;
     head.extensions.clear();
     let end = body.is_end_stream();
@@ -347,7 +378,7 @@ fn absolute(head: &http::request::Parts) -> Result<Uri, Failure> {
         .map_err(|why| Failure::Service(NoAnswer::Malformed, format!("the request's Host is none: {why}")))
 }
 
-fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
