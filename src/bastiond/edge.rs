@@ -69,6 +69,11 @@ const MAX_HEAD: u32 = 256 * 1024;
 /// limit, 20, is made for a single client, and ends the connection of all.
 const MAX_ABANDONED: usize = MAX_STREAMS as usize;
 
+/// Frames for streams that are over, in the whole life of a connection, before it is ended: h2 answers each with a reset, which waits until
+/// the client reads. Of an upload that its service answered early up to 16 are on their way, or more when they are small, and a load
+/// balancer's connection lives for days; the library's own limit, 1024, is reached by 64 uploads. So many resets are 32 MiB.
+const MAX_STRAY_FRAMES: usize = 64 * 1024;
+
 /// The pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -191,6 +196,7 @@ async fn connection(stream: TcpStream, entered: Entered, edge: &Arc<Edge>) {
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD)
                 .max_pending_accept_reset_streams(MAX_ABANDONED)
+                .max_local_error_reset_streams(MAX_STRAY_FRAMES)
                 .max_send_buf_size(WRITE_BUFFER)
                 .enable_connect_protocol();
             let mut serving = std::pin::pin!(serving.serve_connection(rt::io(intake), service));

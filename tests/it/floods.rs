@@ -7,7 +7,7 @@ use crate::support::{
     Bastion, Service, Wire,
     frames::{self, ACK, CONTINUATION, DATA, END_STREAM, Frames, HEADERS, Outcome, PING, RST_STREAM, SETTINGS, frame},
     get, heavy,
-    service::ok,
+    service::{After, ok},
     until,
 };
 
@@ -195,6 +195,56 @@ fn a_hundred_given_up_streams_leave_their_connection_alone() {
         }
         assert!(frames.send(&all));
         assert_eq!(frames.ask(201, &GOOD), Outcome::Text("/ 0".into()));
+    });
+}
+
+/// Uploads that a service answers before it has read them go on for a moment; what comes of them then ended the connection of all after
+/// 1024 frames in its whole life.
+#[test]
+fn the_rest_of_uploads_that_were_answered_early_leaves_their_connection_alone() {
+    const UPLOADS: u32 = 100;
+    let service = Service::start(|head, wire| {
+        let body = if head.method() == "POST" { "enough" } else { "well" };
+        wire.try_send(&ok(body)).map_or(After::Close, |()| After::Keep)
+    });
+    let bastion = Bastion::local(&[]);
+    let _up = bastion.up("alice", &[("api", service.port)]);
+    let mut frames = Frames::to(bastion.http);
+    let post = [&[(":method", "POST")], &GOOD[1..]].concat();
+    for upload in 0..UPLOADS {
+        assert!(frames.send(&frames::head(2 * upload + 1, 0, &post)));
+        assert_eq!(frames.outcome(2 * upload + 1), Outcome::Text("enough".into()));
+    }
+    for round in 0..30 {
+        let rest: Vec<u8> = (0..UPLOADS)
+            .flat_map(|upload| frame(DATA, 0, 2 * upload + 1, b"rest"))
+            .collect();
+        assert!(frames.send(&rest));
+        assert_eq!(
+            frames.ask(2 * (UPLOADS + round) + 1, &GOOD),
+            Outcome::Text("well".into()),
+            "{round}"
+        );
+    }
+}
+
+/// They are not without end: each costs an answer, which waits when nobody reads it.
+#[test]
+fn frames_for_streams_that_are_over_are_bounded() {
+    unharmed(|bastion, _| {
+        let mut frames = Frames::to(bastion.http);
+        let mut all = Vec::new();
+        for request in 0..100 {
+            all.extend(frames::head(2 * request + 1, END_STREAM, &GOOD));
+            all.extend(frame(RST_STREAM, 0, 2 * request + 1, &8u32.to_be_bytes()));
+        }
+        assert!(frames.send(&all));
+        let many = frame(DATA, 0, 1, b"x").repeat(2000);
+        for _ in 0..100 {
+            if !frames.0.try_send_within(&many, Duration::from_millis(500)) {
+                break;
+            }
+        }
     });
 }
 
