@@ -32,7 +32,6 @@ const GOALS: &[(&str, Goal)] = &[
     ("upload MB/s", Goal::RatioAtLeast(1.4)),
     ("syscalls/req bastion", Goal::AtMost(8.0)),
     ("syscalls/req laptop", Goal::AtMost(8.0)),
-    // 50 MB.
     // Both readings of "1,000 idle tunnels within 50 MB": the whole process, and what the tunnels add to it.
     ("bastion MiB, 1000 idle tunnels", Goal::AtMost(50_000_000.0 / 1_048_576.0)),
     (
