@@ -48,8 +48,9 @@ pub(crate) struct NoAnswer {
     pub(crate) unanswered: bool,
 }
 
-/// What of one request may wait for its service, in bytes; also the largest head of an answer, so it is no less than the tunnel's limit.
-const BUFFER: usize = 192 * 1024;
+/// What of one request may wait for its service, in bytes, and what is read of an answer at once; also the largest head of an answer, so it
+/// is no less than the tunnel's limit.
+pub(crate) const BUFFER: usize = 192 * 1024;
 
 /// What is said of an answer that is cut off because of its trailers; the limits are hyper's.
 pub(crate) const TOO_MANY_TRAILERS: &str = "the service sent more or larger trailers than are passed on (100 fields, 16 KiB)";
@@ -65,12 +66,12 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Takes a connected stream.
-    pub(crate) async fn new<S>(stream: S) -> hyper::Result<Connection<B>>
+    /// Takes a connected stream. `buffer` is [`BUFFER`], or more for a bulk transfer's sake.
+    pub(crate) async fn new<S>(stream: S, buffer: usize) -> hyper::Result<Connection<B>>
     where
         S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER).handshake(stream).await?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(buffer).handshake(stream).await?;
         Ok(Connection {
             sender,
             driver: Box::pin(driver.with_upgrades()),

@@ -131,6 +131,7 @@ async fn accept(listener: &SshListener, server: &Arc<Server>) -> io::Result<()> 
             let (stream, address) = listener.accept().await?;
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true)?;
+            rt::tcp::keep_little_unsent(&stream);
             // A laptop to which nothing gets through may well be heard: it is found by what it does not acknowledge.
             #[cfg(target_os = "linux")]
             rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS)?;
@@ -172,7 +173,7 @@ where
         (of_its_address, server.logins.acquire_arc().await)
     };
     server.waiting.fetch_add(1, Ordering::Relaxed);
-    let turn = rt::timeout(LOGIN_LIMIT, turn).await;
+    let turn = Box::pin(rt::timeout(LOGIN_LIMIT, turn)).await;
     server.waiting.fetch_sub(1, Ordering::Relaxed);
     let Some((of_its_address, of_all)) = turn else {
         daemon.metrics.handshake_failures.fetch_add(1, Ordering::Relaxed);
@@ -189,10 +190,14 @@ where
     *shared.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
     let handler = Handler::new(&daemon, &address, &shared, end.clone());
     let result = {
+        // In boxes is what an idle tunnel has done already, or does at its end.
+        let begin = Box::pin(server::run_stream(
+            Arc::clone(&server.config),
+            Readahead::new(stream),
+            handler,
+        ));
         let session = async {
-            // In boxes is what an idle tunnel has done already, or does at its end.
-            let begin = server::run_stream(Arc::clone(&server.config), Readahead::new(stream), handler);
-            let session = Box::pin(begin).await?;
+            let session = begin.await?;
             shared.handle.set(session.handle()).unwrap_or_default();
             session.await
         };
@@ -202,13 +207,16 @@ where
             while !logged_in() && server.waiting.load(Ordering::Relaxed) == 0 && begun.elapsed() < LOGIN_LIMIT - CROWDED_LIMIT {
                 rt::sleep(CROWD_LOOK).await;
             }
-            if logged_in() {
-                std::future::pending::<()>().await;
+            (!logged_in()).then(|| "it did not log in in time".to_owned())
+        };
+        let login = Box::pin(smol::future::or(login_limit, async { Some(end.wait().await) }));
+        let stop = async {
+            match login.await {
+                Some(reason) => reason,
+                None => end.wait().await,
             }
-            "it did not log in in time".to_owned()
         };
         let mut session = std::pin::pin!(session);
-        let stop = smol::future::or(login_limit, end.wait());
         let result = smol::future::or(async { Ok((&mut session).await) }, async { Err(stop.await) }).await;
         match result {
             Ok(result) => result.map_err(|why| why.to_string()),

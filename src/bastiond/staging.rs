@@ -13,7 +13,7 @@ use super::edge::{http1, own};
 use crate::config::{Scheme, StagingUrl};
 use crate::rt::tls::TlsClient;
 use crate::rt::{self, TcpStream};
-use crate::upstream::{Connection, Pool, Unanswered};
+use crate::upstream::{self, Connection, Pool, Unanswered};
 
 /// How long name look-up, TCP and TLS together may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -88,14 +88,18 @@ impl Staging {
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true).map_err(|why| why.to_string())?;
             match url.scheme {
-                Scheme::Http => Connection::new(rt::io(stream)).await.map_err(|why| why.to_string()),
+                Scheme::Http => Connection::new(rt::io(stream), upstream::BUFFER)
+                    .await
+                    .map_err(|why| why.to_string()),
                 Scheme::Https => {
                     let tls = self
                         .tls
                         .get_or_init(|| TlsClient::with_system_roots().map_err(|why| why.to_string()));
                     let stream = tls.as_ref().map_err(Clone::clone)?.connect(url.host.as_str(), stream).await;
                     let stream = stream.map_err(|why| why.to_string())?;
-                    Connection::new(rt::io(stream)).await.map_err(|why| why.to_string())
+                    Connection::new(rt::io(stream), upstream::BUFFER)
+                        .await
+                        .map_err(|why| why.to_string())
                 }
             }
         };

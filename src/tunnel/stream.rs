@@ -22,8 +22,8 @@ pub(crate) const MAX_ABANDONED: usize = 64 * window::MAX_STREAMS as usize;
 /// The largest DATA frame, in bytes: a packet of SSH, less the frame's head.
 pub(crate) const FRAME: u32 = crate::tunnel::ssh::PACKET - 64;
 
-/// How much of one body may wait in this process for the channel, in bytes.
-pub(crate) const SEND_BUFFER: usize = 64 * 1024;
+/// How much of one body may wait in this process for the channel, in bytes: full frames, so that none is cut in two.
+pub(crate) const SEND_BUFFER: usize = 2 * FRAME as usize;
 
 /// The largest head on the tunnel, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). The edge's own limit on heads is lower.
 pub(crate) const MAX_HEAD: u32 = 192 * 1024;

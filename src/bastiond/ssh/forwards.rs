@@ -20,7 +20,7 @@ use smol::stream::Stream;
 use crate::bastiond::edge::body::Outgoing;
 use crate::name::Service;
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf, Task};
-use crate::upstream::{Connection, Pool};
+use crate::upstream::{self, Connection, Pool};
 
 /// How long a stock client may take to open a channel; it connects to the service meanwhile.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ impl Forwards {
                 return Err(Unopened::Refused(why));
             }
         };
-        Connection::new(rt::io(ForwardIo::new(channel)))
+        Connection::new(rt::io(ForwardIo::new(channel)), upstream::BUFFER)
             .await
             .map_err(|why| Unopened::Refused(why.to_string()))
     }

@@ -30,6 +30,11 @@ use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 /// How long a service on this machine may take to accept a connection; its backlog is full when it does not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// What is read of a service's answer at once at most, in bytes: full frames of the tunnel. Each read lets the service go on, and with fewer
+/// of them a bulk transfer needs less of the processor.
+const BUFFER: usize = 14 * stream::FRAME as usize;
+const _: () = assert!(BUFFER > upstream::BUFFER);
+
 /// The body of a request on its way to the service.
 pub(super) enum Outgoing {
     Empty,
@@ -98,7 +103,7 @@ impl Target {
 
     async fn connection(&self) -> Result<Connection<Outgoing>, Failure> {
         let stream = self.connect().await?;
-        Connection::new(rt::io(stream))
+        Connection::new(rt::io(stream), BUFFER)
             .await
             .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))
     }
@@ -209,7 +214,7 @@ impl Target {
         head.extensions.clear();
         // The body of the request that asks for an upgrade is empty; the stream's bytes are the upgraded connection's.
         let request = Request::from_parts(head, Outgoing::Empty);
-        let mut connection = Connection::new(rt::io(self.connect().await?))
+        let mut connection = Connection::new(rt::io(self.connect().await?), BUFFER)
             .await
             .map_err(|why| Failure::Service(NoAnswer::Closed, why.to_string()))?;
         let answer = until_unwanted(respond, connection.send(request)).await?;

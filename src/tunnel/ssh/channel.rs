@@ -16,8 +16,12 @@ use super::flushes::Flushes;
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
 use crate::tunnel::traffic::Traffic;
 
-/// What may wait for the writing task, in bytes: some full packets, so that a bulk transfer never waits for the task to run.
-const MAX_WAITING: usize = 8 * super::PACKET as usize;
+/// What may wait for the writing task, in bytes: one full packet that it takes while the next is written. More does not make a bulk transfer
+/// faster: what waits leaves the processor's cache, and both ends work at the same time only on small pieces.
+const MAX_WAITING: usize = 2 * super::PACKET as usize;
+
+/// A piece of a bulk transfer, in bytes: more of it will follow.
+const LARGE: usize = super::PACKET as usize / 2;
 
 /// The same over a transport that is itself slower than the task ever waits: what is in front of a small answer delays it. Two packets of
 /// this size wait in the connection as well; a full one would not fit into the pipe of Session Manager's stream at once, which costs a tenth.
@@ -137,6 +141,8 @@ where
                 return Poll::Ready(Next::Send(piece));
             }
             waiting.sending = false;
+            // What is left of it is no more than a hold on memory that was sent.
+            waiting.bytes = BytesMut::new();
             waiting.wake_stream();
             if waiting.dropped {
                 return Poll::Ready(Next::Close);
@@ -216,7 +222,9 @@ impl AsyncWrite for ChannelIo {
         }
         let before = waiting.bytes.len();
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        waiting.bytes.reserve(wanted.min(self.room - before));
+        let room = self.room - before;
+        // The piece behind a large one would move it to make room.
+        waiting.bytes.reserve(if wanted < LARGE { wanted.min(room) } else { room });
         for slice in slices {
             let room = self.room.saturating_sub(waiting.bytes.len());
             waiting.bytes.extend_from_slice(&slice[..slice.len().min(room)]);

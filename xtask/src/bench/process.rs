@@ -276,21 +276,26 @@ pub(crate) fn memory(roots: &[u32]) -> Memory {
 
 /// How often [`settled`] looks, and how long at most.
 const LOOK: Duration = Duration::from_secs(1);
-const SETTLED: Duration = Duration::from_secs(15);
+const SETTLED: Duration = Duration::from_secs(30);
 
-/// What it moves by at most between two looks, in MiB, when it has settled.
+/// What it moves by at most, in MiB, for so long, when it has settled: mimalloc gives back what a thousand logins needed after some six
+/// seconds, and not bit by bit.
 const STILL: f64 = 0.2;
+const STILL_FOR: Duration = Duration::from_secs(8);
 
 /// The memory once it stays: what the beginning needed is given back some seconds later.
 pub(crate) fn settled(roots: &[u32]) -> Memory {
-    let (begun, mut before) = (Instant::now(), memory(roots));
+    let begun = Instant::now();
+    let (mut since, mut still) = (begun, memory(roots));
     loop {
         pause(LOOK);
         let now = memory(roots);
-        if (now.pss - before.pss).abs() < STILL || begun.elapsed() > SETTLED {
+        if (now.pss - still.pss).abs() >= STILL {
+            (since, still) = (Instant::now(), now);
+        }
+        if since.elapsed() >= STILL_FOR || begun.elapsed() > SETTLED {
             return now;
         }
-        before = now;
     }
 }
 
