@@ -48,8 +48,8 @@ pub(crate) struct NoAnswer {
     pub(crate) unanswered: bool,
 }
 
-/// What of one request may wait for its service, in bytes, and what is read of an answer at once; also the largest head of an answer, so it
-/// is no less than the tunnel's limit.
+/// What of one request may wait for its service, in bytes, and what is read of an answer at once. An answer's head must fit, so it is no less
+/// than the tunnel's limit.
 pub(crate) const BUFFER: usize = 192 * 1024;
 
 /// What is said of an answer that is cut off because of its trailers; the limits are hyper's.

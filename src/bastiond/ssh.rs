@@ -131,7 +131,6 @@ async fn accept(listener: &SshListener, server: &Arc<Server>) -> io::Result<()> 
             let (stream, address) = listener.accept().await?;
             // Nagle's algorithm costs a small request 40 ms.
             stream.set_nodelay(true)?;
-            rt::tcp::keep_little_unsent(&stream);
             // A laptop to which nothing gets through may well be heard: it is found by what it does not acknowledge.
             #[cfg(target_os = "linux")]
             rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS)?;

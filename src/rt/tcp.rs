@@ -21,9 +21,6 @@ const AT_ONCE: usize = 4;
 /// Questions for a name at a time. A resolver whose first server is dead asks the next one after 5 s, and that must be waited for.
 const QUESTIONS: usize = 10;
 
-/// What of a tunnel the system takes before it has sent what it has, in bytes: two full packets, the next of which it sends as one.
-const UNSENT: u32 = 64 * 1024;
-
 /// The largest segments of a way that loses larger ones, in bytes: with their headers at most 1,280, which every network carries that
 /// carries IPv6 (RFC 8200, section 5). QUIC begins with as many (RFC 9000, section 14).
 const SMALL: u32 = 1200;
@@ -84,22 +81,7 @@ async fn one(at: SocketAddr, segments: Segments) -> io::Result<TcpStream> {
         SockRef::from(&stream).set_tcp_mss(SMALL).ok();
     }
     stream.set_nodelay(true)?;
-    keep_little_unsent(&stream);
     Ok(stream)
-}
-
-/// Leaves with the program what the system could not send yet, all but some packets: there a small answer passes what is large, and it is
-/// still in the processor's cache when it is encrypted. What is sent and not acknowledged stays bounded by the connection's own window.
-/// Only Linux can.
-#[cfg_attr(
-    not(any(target_os = "linux", target_os = "android")),
-    expect(unused_variables, reason = "there is no such option")
-)]
-pub fn keep_little_unsent(stream: &TcpStream) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Err(why) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!("no limit for what is not sent: {why}");
-    }
 }
 
 /// Ends a connection, with [`io::ErrorKind::TimedOut`], on which nothing that was sent was acknowledged for so long. Only Linux can; there

@@ -22,7 +22,7 @@ pub(crate) const MAX_ABANDONED: usize = 64 * window::MAX_STREAMS as usize;
 /// The largest DATA frame, in bytes: a packet of SSH, less the frame's head.
 pub(crate) const FRAME: u32 = crate::tunnel::ssh::PACKET - 64;
 
-/// How much of one body may wait in this process for the channel, in bytes: full frames, so that none is cut in two.
+/// How much of one body may wait in this process for the channel, in bytes. It is of whole frames, or its rest would be a frame of 128 bytes.
 pub(crate) const SEND_BUFFER: usize = 2 * FRAME as usize;
 
 /// The largest head on the tunnel, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2). The edge's own limit on heads is lower.

@@ -30,8 +30,8 @@ use crate::upstream::{self, AnswerBody, Connection, Pool, Unanswered};
 /// How long a service on this machine may take to accept a connection; its backlog is full when it does not.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// What is read of a service's answer at once at most, in bytes: full frames of the tunnel. Each read lets the service go on, and with fewer
-/// of them a bulk transfer needs less of the processor.
+/// What is read of a service's answer at once at most, and what of a request may wait for it, in bytes: full frames of the tunnel. Each read lets
+/// the service go on, and with fewer of them a bulk transfer needs less of the processor. A download that stops in full flow holds two of these.
 const BUFFER: usize = 14 * stream::FRAME as usize;
 const _: () = assert!(BUFFER > upstream::BUFFER);
 

@@ -16,16 +16,16 @@ use super::flushes::Flushes;
 use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
 use crate::tunnel::traffic::Traffic;
 
-/// What may wait for the writing task, in bytes: one full packet that it takes while the next is written. More does not make a bulk transfer
-/// faster: what waits leaves the processor's cache, and both ends work at the same time only on small pieces.
+/// What may wait for the writing task, in bytes: two full packets. More does not make a bulk transfer faster: what waits leaves the
+/// processor's cache, and both ends work at the same time only on small pieces.
 const MAX_WAITING: usize = 2 * super::PACKET as usize;
-
-/// A piece of a bulk transfer, in bytes: more of it will follow.
-const LARGE: usize = super::PACKET as usize / 2;
 
 /// The same over a transport that is itself slower than the task ever waits: what is in front of a small answer delays it. Two packets of
 /// this size wait in the connection as well; a full one would not fit into the pipe of Session Manager's stream at once, which costs a tenth.
 const FEW_WAITING: usize = super::PACKET as usize / 2;
+
+/// What is written at once of a bulk transfer, in bytes, or more: more of it will follow.
+const LARGE: usize = super::PACKET as usize / 2;
 
 /// See the module. Dropping it closes the channel when what was written is sent.
 pub(crate) struct ChannelIo {
@@ -176,6 +176,7 @@ where
         if result.is_err() {
             let mut waiting = outbox.lock();
             waiting.closed = true;
+            waiting.bytes = BytesMut::new();
             waiting.wake_stream();
             return;
         }
@@ -222,9 +223,11 @@ impl AsyncWrite for ChannelIo {
         }
         let before = waiting.bytes.len();
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
-        let room = self.room - before;
-        // The piece behind a large one would move it to make room.
-        waiting.bytes.reserve(if wanted < LARGE { wanted.min(room) } else { room });
+        let (room, spare) = (self.room - before, waiting.bytes.capacity() - before);
+        if spare < wanted.min(room) {
+            // The piece behind a large one would move it to make room.
+            waiting.bytes.reserve(if wanted < LARGE { wanted.min(room) } else { room });
+        }
         for slice in slices {
             let room = self.room.saturating_sub(waiting.bytes.len());
             waiting.bytes.extend_from_slice(&slice[..slice.len().min(room)]);
