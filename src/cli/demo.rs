@@ -3,6 +3,7 @@
 //! Everything lies in a private directory that goes with it, the bastion included.
 
 use std::convert::Infallible;
+use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 
-use super::say::{self, Form, Screen};
+use super::say::{self, Screen};
 use crate::config;
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
@@ -92,10 +93,12 @@ async fn show(host: &Host, root: &Path, arguments: &Arguments, signals: &mut Sig
         .local_addr()
         .map_err(|why| Error::new(Exit::Bug, "the demo's staging has no address").because(why))?;
     let _staging = rt::spawn(serve(staging, STAGING));
-    let plan = plan(host, root, address).await?;
+    // The lock is held for as long as the demo lives.
+    let (_lock, port, listen) = places(host).await?;
+    let plan = plan(host, root, address, port, listen)?;
     let tag = plan.services[0].tag.to_string();
-    let screen = Screen::new(&plan, Form::Human, host.colour(), None)
-        .map_err(|why| Error::new(Exit::Bug, "the system refuses a thread").because(why))?;
+    let screen =
+        Screen::demo(&plan, host.colour()).map_err(|why| Error::new(Exit::Bug, "the system refuses a thread").because(why))?;
     let screen = Arc::new(screen);
     let (ready, is_ready) = smol::channel::bounded(1);
     let shown = screen.clone();
@@ -121,6 +124,8 @@ async fn show(host: &Host, root: &Path, arguments: &Arguments, signals: &mut Sig
         Outcome::Fine => Exit::Fine,
         Outcome::Interrupted => Exit::Interrupted,
         Outcome::Failed(error) => {
+            // What helps an `up` would not find the demo's directory.
+            let error = error.hint("once more: ephemwork demo");
             screen.failure(&error);
             error.exit
         }
@@ -130,14 +135,7 @@ async fn show(host: &Host, root: &Path, arguments: &Arguments, signals: &mut Sig
 }
 
 /// A plan as an ephemwork.toml would give it, in the demo's own directory.
-async fn plan(host: &Host, root: &Path, staging: SocketAddr) -> Result<Plan> {
-    let (port, listen) = rt::unblock(|| (PORTS.clone().find(|&port| !port::is_taken(port)), free_listen())).await;
-    let port = port.ok_or_else(|| {
-        Error::new(
-            Exit::Conflict,
-            format!("all ports from {} to {} are taken", PORTS.start, PORTS.end),
-        )
-    })?;
+fn plan(host: &Host, root: &Path, staging: SocketAddr, port: u16, listen: SocketAddr) -> Result<Plan> {
     let mut host = host.clone();
     host.environment.insert("EPHEMWORK_HOME".into(), root.into());
     let quoted = host.executable.display().to_string().replace('\'', r"'\''");
@@ -164,12 +162,31 @@ async fn plan(host: &Host, root: &Path, staging: SocketAddr) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The usual address of the edge; any when that is taken.
-fn free_listen() -> SocketAddr {
-    match port::is_taken(config::DEFAULT_LISTEN.port()) {
-        true => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        false => config::DEFAULT_LISTEN,
-    }
+/// Where the service and the edge are to listen. Demos that begin at the same moment look for the one from different ports on, and only
+/// one of them, who holds the lock on the executable, takes the usual address for the other.
+async fn places(host: &Host) -> Result<(Option<File>, u16, SocketAddr)> {
+    let executable = File::open(&host.executable).ok();
+    let alone = executable
+        .as_ref()
+        .is_none_or(|file| !matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    rt::unblock(move || {
+        let first = std::process::id() as usize % PORTS.len();
+        let port = PORTS
+            .cycle()
+            .skip(first)
+            .take(PORTS.len())
+            .find(|&port| !port::is_taken(port));
+        let port = port.ok_or_else(|| {
+            let what = format!("all ports from {} to {} are taken", PORTS.start, PORTS.end - 1);
+            Error::new(Exit::Conflict, what).hint("see who listens: ss -ltnp, or: lsof -nP -iTCP -sTCP:LISTEN")
+        })?;
+        let listen = match alone && !port::is_taken(config::DEFAULT_LISTEN.port()) {
+            true => config::DEFAULT_LISTEN,
+            false => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        };
+        Ok((executable, port, listen))
+    })
+    .await
 }
 
 /// Makes both requests and shows what happened; whether both were answered as they should.

@@ -137,7 +137,11 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
     };
     report.ok(
         "config",
-        format!("{}, {} services", config.file.display(), config.services.len()),
+        format!(
+            "{}, {}",
+            config.file.display(),
+            say::count(config.services.len() as u64, "service")
+        ),
     );
     let asked = config.tunnel.kind == TunnelKind::Ec2 || arguments.profile.is_some() || arguments.region.is_some();
     if !asked && config.bastion == Default::default() {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::say::{self, Form};
 use crate::error::{Error, Exit, Result};
 use crate::host::Host;
+use crate::name::Service;
 use crate::rt;
 use crate::session::control::{self, Status};
 use crate::session::home::Home;
@@ -96,7 +97,7 @@ pub(super) fn run(host: &Host, arguments: Arguments) -> Result<Exit> {
                 let not_up: Vec<&String> = was_not_up(&arguments.services, &ended, &swept).collect();
                 say::object(&json!({ "version": 1, "ended": ended, "cleaned": swept, "not_up": not_up, "warnings": warnings }));
             }
-            Form::Human => say::out(&report(&arguments.services, &ended, &swept)),
+            Form::Human => say::out(&report(host, &arguments.services, &ended, &swept)),
         }
         Ok(Exit::Fine)
     })
@@ -175,13 +176,23 @@ fn was_not_up<'a>(asked: &'a [String], ended: &[String], swept: &[String]) -> im
     asked.iter().filter(|name| !ended.contains(name) && !swept.contains(name))
 }
 
-fn report(asked: &[String], ended: &[String], swept: &[String]) -> String {
+fn report(host: &Host, asked: &[String], ended: &[String], swept: &[String]) -> String {
+    // Where there is none, or a wrong one, the names are of another project.
+    let config = super::load(host).ok();
     let mut text = String::new();
     for service in swept {
         text += &format!("ended what a killed up had left running of {service}\n");
     }
     for service in was_not_up(asked, ended, swept) {
-        text += &format!("{service} was not up\n");
+        let known = config.as_ref().filter(|config| {
+            let mut names = config.services.keys().map(Service::as_str);
+            !names.any(|name| name == service)
+        });
+        let has = known.map(|config| {
+            let names: Vec<&str> = config.services.keys().map(Service::as_str).collect();
+            format!(" ({} has: {})", config.file.display(), names.join(", "))
+        });
+        text += &format!("{service} was not up{}\n", has.unwrap_or_default());
     }
     for service in ended {
         text += &format!("{service} is down\n");

@@ -27,7 +27,14 @@ use say::Form;
 #[argh(
     example = "{command_name} demo",
     example = "{command_name} up api",
-    error_code(2, "the command line is wrong")
+    error_code(1, "a mistake in ephemwork itself"),
+    error_code(2, "the command line is wrong"),
+    error_code(3, "ephemwork.toml or a setting is wrong"),
+    error_code(4, "AWS credentials or permissions"),
+    error_code(5, "the bastion or AWS cannot be reached, or a daemon does not start"),
+    error_code(6, "somebody else holds the tag, the port or the state directory"),
+    error_code(7, "a service failed: bootstrap, build, start or health, or it ended by itself"),
+    error_code(130, "ended by Ctrl-C, or by SIGTERM before everything was ready")
 )]
 struct Arguments {
     /// print program, version, git revision and protocol version

@@ -60,6 +60,12 @@ pub(crate) fn warn(text: &str) {
     io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
+/// So many of something, as a person says it: "1 request", "2 requests".
+pub(crate) fn count(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// A bare object on a line of its own.
 pub(crate) fn object(value: &serde_json::Value) {
     out(&format!("{value:#}\n"));
@@ -129,11 +135,33 @@ enum Stream {
 impl Screen {
     /// `copy` gets everything as well, without colours.
     pub(crate) fn new(plan: &Plan, form: Form, colour: bool, copy: Option<File>) -> io::Result<Screen> {
+        let names: Vec<&str> = plan.services.iter().map(|planned| planned.tag.service.as_str()).collect();
+        let down = format!("ephemwork down {}", names.join(" "));
+        let end = match copy {
+            None => format!("{}\n", line("stop", &format!("Ctrl-C, or: {down}"))),
+            Some(_) => {
+                let first = names.first().copied().unwrap_or_default();
+                format!(
+                    "{}\n{}\n",
+                    line("logs", &format!("ephemwork logs {first} -f")),
+                    line("stop", &down)
+                )
+            }
+        };
+        Screen::ending(plan, form, colour, copy, &end)
+    }
+
+    /// Of the demo, whose directory no other command knows.
+    pub(crate) fn demo(plan: &Plan, colour: bool) -> io::Result<Screen> {
+        Screen::ending(plan, Form::Human, colour, None, &format!("{}\n", line("stop", "Ctrl-C")))
+    }
+
+    fn ending(plan: &Plan, form: Form, colour: bool, copy: Option<File>, end: &str) -> io::Result<Screen> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
-        let ready = closing_block(plan, colour, copy.as_ref());
+        let ready = closing_block(plan, colour) + end + "\n";
         let printer = shared.clone();
         std::thread::Builder::new()
             .name("printer".to_owned())
@@ -302,7 +330,8 @@ fn sentence(note: &Note) -> String {
             Stage::Run => format!("{service}: starting"),
             _ => format!("{service}: {}", stage.key()),
         },
-        Note::Waiting(service, so_far, why) => format!("{service}: waiting for it to answer, {}: {why}", time(*so_far)),
+        Note::Preparing(service, stage, so_far) => format!("{service}: {} is running, {}", stage.key(), time(*so_far)),
+        Note::Waiting(service, so_far, why) => format!("{service}: waiting for it to be healthy, {}: {why}", time(*so_far)),
         Note::Healthy(service) => format!("{service}: answers"),
         Note::Exited(service, stage, status, again) => {
             let what = match stage {
@@ -314,7 +343,7 @@ fn sentence(note: &Note) -> String {
                 None => what,
             }
         }
-        Note::Sick(service, why, wait) => format!("{service}: does not answer ({why}); starting it again in {}", time(*wait)),
+        Note::Sick(service, why, wait) => format!("{service}: is not healthy ({why}); starting it again in {}", time(*wait)),
         Note::Ending(service, so_far, most) => {
             format!(
                 "{service}: waiting for it to end, {}; it is killed after {}",
@@ -338,8 +367,13 @@ fn sentence(note: &Note) -> String {
     }
 }
 
-/// What is printed once everything is ready; `{url}` stands for the edge. With a copy nobody sits at the terminal.
-fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
+/// One line of what is printed once everything is ready.
+fn line(key: &str, value: &str) -> String {
+    format!("  {key:8}  {value}").trim_end().to_owned()
+}
+
+/// What is printed once everything is ready; `{url}` stands for the edge.
+fn closing_block(plan: &Plan, colour: bool) -> String {
     let bold = |text: &str| {
         if colour {
             format!("\x1b[1m{text}\x1b[0m")
@@ -348,7 +382,7 @@ fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
         }
     };
     let mut lines = vec![String::new()];
-    let mut line = |key: &str, value: &str| lines.push(format!("  {key:8}  {value}").trim_end().to_owned());
+    let mut line = |key: &str, value: &str| lines.push(line(key, value));
     line("ready", "");
     for planned in &plan.services {
         line("header", &bold(&format!("{}: {}", crate::name::HEADER_DISPLAY, planned.tag)));
@@ -388,18 +422,7 @@ fn closing_block(plan: &Plan, colour: bool, copy: Option<&File>) -> String {
             &format!("curl -H '{}: {}' {{url}}/", crate::name::HEADER_DISPLAY, first.tag),
         );
     }
-    let names: Vec<&str> = plan.services.iter().map(|planned| planned.tag.service.as_str()).collect();
-    match copy {
-        None => line("stop", &format!("Ctrl-C, or: ephemwork down {}", names.join(" "))),
-        Some(_) => {
-            line(
-                "logs",
-                &format!("ephemwork logs {} -f", names.first().copied().unwrap_or_default()),
-            );
-            line("stop", &format!("ephemwork down {}", names.join(" ")));
-        }
-    }
-    lines.push("\n".to_owned());
+    lines.push(String::new());
     lines.join("\n")
 }
 

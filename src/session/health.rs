@@ -14,6 +14,8 @@ use crate::rt;
 
 /// Between two looks: below what a person notices, and no load.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Between two looks at a service that answers, but not yet well: twice as long each time up to this. Most write a line for each request.
+const AGAIN_MOST: Duration = Duration::from_secs(1);
 /// How long one look may take. A framework's first request may compile something.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -34,25 +36,39 @@ pub(super) struct Check {
 /// Looks until the service is healthy. The loop hears why it is not yet, and then that it is.
 pub(super) async fn wait(check: Check, index: Index, teller: Teller) {
     let mut last = String::new();
+    let mut again = AGAIN;
     loop {
-        match rt::timeout(LOOK, look(&check)).await {
-            Some(Ok(())) => return teller.tell(Event::Healthy(index)).await,
-            Some(Err(why)) if why == last => {}
-            Some(Err(why)) => {
-                last.clone_from(&why);
-                teller.tell(Event::Unhealthy(index, why)).await;
+        let unhealthy = rt::timeout(LOOK, look(&check)).await;
+        let unhealthy = unhealthy.unwrap_or_else(|| Err(Unhealthy::Silent(format!("no answer within {} s", LOOK.as_secs()))));
+        let why = match unhealthy {
+            Ok(()) => return teller.tell(Event::Healthy(index)).await,
+            Err(Unhealthy::Answers(why)) => {
+                again = (again * 2).min(AGAIN_MOST);
+                why
             }
-            None => {
-                let why = format!("no answer within {} s", LOOK.as_secs());
-                teller.tell(Event::Unhealthy(index, why)).await;
+            Err(Unhealthy::Silent(why)) => {
+                again = AGAIN;
+                why
             }
+        };
+        if why != last {
+            last.clone_from(&why);
+            teller.tell(Event::Unhealthy(index, why)).await;
         }
-        rt::sleep(AGAIN).await;
+        rt::sleep(again).await;
     }
 }
 
+/// Why a service is not healthy yet.
+enum Unhealthy {
+    /// It gave another answer.
+    Answers(String),
+    /// It gave none.
+    Silent(String),
+}
+
 /// One look, on both loopback addresses: dev servers listen on either.
-async fn look(check: &Check) -> Result<(), String> {
+async fn look(check: &Check) -> Result<(), Unhealthy> {
     let mut refused = String::new();
     for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         match rt::TcpStream::connect(SocketAddr::new(address, check.port)).await {
@@ -67,7 +83,7 @@ async fn look(check: &Check) -> Result<(), String> {
             Err(_) => {}
         }
     }
-    Err(refused)
+    Err(Unhealthy::Silent(refused))
 }
 
 /// Reads the answer to its end, so that the service does not find its connection broken while it writes; but not a stream without one.
@@ -77,7 +93,7 @@ async fn read(body: Incoming) {
     rt::timeout(BODY, whole).await.map(Result::ok);
 }
 
-async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), String> {
+async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), Unhealthy> {
     let authority = format!("localhost:{}", check.port);
     let target = match check.protocol {
         Protocol::Http1 => path.to_owned(),
@@ -90,8 +106,8 @@ async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), Str
             concat!("ephemwork/", env!("CARGO_PKG_VERSION"), " health check"),
         )
         .body(Empty::<Bytes>::new())
-        .map_err(|why| format!("health_check_path {path:?} cannot be asked for: {why}"))?;
-    let failed = |why: hyper::Error| format!("GET {path} failed: {why}");
+        .map_err(|why| Unhealthy::Answers(format!("health_check_path {path:?} cannot be asked for: {why}")))?;
+    let failed = |why: hyper::Error| Unhealthy::Silent(format!("GET {path} failed: {why}"));
     let (answer, _driver) = match check.protocol {
         Protocol::Http1 => {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(rt::io(stream)).await.map_err(failed)?;
@@ -111,6 +127,6 @@ async fn ask(stream: rt::TcpStream, check: &Check, path: &str) -> Result<(), Str
     read(answer.into_body()).await;
     match status.is_success() || status.is_redirection() {
         true => Ok(()),
-        false => Err(format!("GET {path} answered {status}")),
+        false => Err(Unhealthy::Answers(format!("GET {path} answered {status}"))),
     }
 }

@@ -30,6 +30,8 @@ const RESTART_MOST: Duration = Duration::from_secs(30);
 const RESTART_FORGIVEN: Duration = Duration::from_secs(60);
 /// How often a person is told that something is still awaited.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// The longest time between two such words about bootstrap and build.
+const PREPARING_MOST: Duration = Duration::from_secs(30);
 /// A second signal within this time is the first one delivered twice (`timeout` signals its child and its group), not a person's second thought.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
@@ -64,7 +66,10 @@ struct Work {
 #[derive(Debug, PartialEq)]
 enum Phase {
     Waiting,
-    Preparing(Stage),
+    Preparing {
+        since: Moment,
+        tell: Moment,
+    },
     Starting {
         since: Moment,
         tell: Moment,
@@ -176,6 +181,7 @@ impl Machine {
     /// When [`Event::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         let works = self.works.iter().filter_map(|work| match work.phase {
+            Phase::Preparing { tell, .. } if matches!(work.group, Group::Running(_)) => Some(tell),
             Phase::Starting { tell, deadline, .. } => Some(tell.min(deadline)),
             Phase::Backoff { until } if work.group == Group::None => Some(until),
             _ => None,
@@ -193,7 +199,7 @@ impl Machine {
         let work = &self.works[index];
         match &work.phase {
             _ if self.ending.is_some() => "stopping",
-            Phase::Waiting | Phase::Preparing(_) => "preparing",
+            Phase::Waiting | Phase::Preparing { .. } => "preparing",
             Phase::Starting { .. } => "starting",
             Phase::Healthy { .. } if self.tunnel.holds(index) => "ready",
             Phase::Healthy { .. } if self.ready => "reconnecting",
@@ -215,7 +221,8 @@ impl Machine {
         let after = done.map_or(0, |done| done as usize + 1);
         match order[after..].iter().find(|stage| work.job.stages.contains(stage)) {
             Some(&stage @ (Stage::Bootstrap | Stage::Build)) => {
-                self.works[index].phase = Phase::Preparing(stage);
+                let tell = now + PROGRESS;
+                self.works[index].phase = Phase::Preparing { since: now, tell };
                 self.spawn(index, stage);
             }
             Some(Stage::Run) => self.start(index, now),
@@ -300,7 +307,7 @@ impl Machine {
     fn gone(&mut self, index: Index, now: Moment) {
         let work = &mut self.works[index];
         let group = std::mem::replace(&mut work.group, Group::None);
-        if let (Group::Leftovers(stage, status), Phase::Preparing(_)) = (group, &work.phase)
+        if let (Group::Leftovers(stage, status), Phase::Preparing { .. }) = (group, &work.phase)
             && status.success()
         {
             self.advance(index, Some(stage), now);
@@ -320,13 +327,20 @@ impl Machine {
     /// Does what the time asks of one service.
     fn due(&mut self, index: Index, now: Moment) {
         let work = &mut self.works[index];
-        match &mut work.phase {
-            Phase::Backoff { until } if *until <= now && work.group == Group::None => self.start(index, now),
-            Phase::Starting { deadline, last, .. } if *deadline <= now => {
+        match (&mut work.phase, &work.group) {
+            (Phase::Backoff { until }, Group::None) if *until <= now => self.start(index, now),
+            // It tells more by itself; twice as long each time says that nothing hangs, and does not drown that.
+            (Phase::Preparing { since, tell }, Group::Running(stage)) if *tell <= now => {
+                let so_far = now.saturating_sub(*since);
+                *tell = now + so_far.min(PREPARING_MOST);
+                let note = Note::Preparing(work.job.tag.service.clone(), *stage, so_far);
+                self.tell(note);
+            }
+            (Phase::Starting { deadline, last, .. }, _) if *deadline <= now => {
                 let why = last.clone();
                 self.too_late(index, why, now);
             }
-            Phase::Starting { since, tell, last, .. } if *tell <= now => {
+            (Phase::Starting { since, tell, last, .. }, _) if *tell <= now => {
                 *tell = now + PROGRESS;
                 let note = Note::Waiting(work.job.tag.service.clone(), now.saturating_sub(*since), last.clone());
                 self.tell(note);
@@ -345,10 +359,16 @@ impl Machine {
             self.actions.push(Action::Stop(index));
             return self.tell(Note::Sick(service, why, wait));
         }
-        let what = format!("service {service} did not answer within {} s", limit.as_secs());
+        let what = format!("service {service} was not healthy within {} s", limit.as_secs());
         let hint = match runs {
-            true => format!("see: ephemwork logs {service}; more time: health_timeout_seconds in [service.{service}]"),
-            false => format!("start it, or let ephemwork do that: run_command in [service.{service}], and `up` without --no-run"),
+            true => format!(
+                "see: ephemwork logs {service}; in [service.{service}] health_check_path says what is asked (2xx or 3xx is healthy), \
+                 and health_timeout_seconds how long"
+            ),
+            false => format!(
+                "start it, or let ephemwork do that: run_command in [service.{service}], and `up` without --no-run; \
+                 health_check_path there says what is asked (2xx or 3xx is healthy)"
+            ),
         };
         self.end(Outcome::Failed(Error::new(Exit::Service, what).because(why).hint(hint)));
     }

@@ -29,6 +29,8 @@ pub(crate) enum Status {
 pub(crate) enum Note {
     /// A command of a service was started.
     Stage(Service, Stage),
+    /// Its bootstrap or build has been running for this long.
+    Preparing(Service, Stage, Duration),
     /// The service is awaited for this long; the text is what the last look found.
     Waiting(Service, Duration, String),
     /// The service answers.

@@ -98,8 +98,15 @@ impl Plan {
 fn chosen(config: &Config, names: &[String]) -> Result<Vec<Service>> {
     let all: Vec<&str> = config.services.keys().map(Service::as_str).collect();
     let listed = match all.is_empty() {
-        true => "it has no [service.NAME] yet; see: ephemwork init".to_owned(),
+        true => "it has no [service.NAME] yet".to_owned(),
         false => format!("it has: {}", all.join(", ")),
+    };
+    let first = match all.first() {
+        Some(first) => format!("ephemwork up {first}"),
+        None => format!(
+            "write one into {}; an example: ephemwork init --stdout",
+            config.file.display()
+        ),
     };
     let mut found: Vec<Service> = Vec::new();
     for name in names {
@@ -113,12 +120,7 @@ fn chosen(config: &Config, names: &[String]) -> Result<Vec<Service>> {
             );
             return Err(match config::nearest(name, &all) {
                 Some(near) => error.because(listed).hint(format!("did you mean: ephemwork up {near}")),
-                None => {
-                    let first = all
-                        .first()
-                        .map_or("ephemwork init".to_owned(), |first| format!("ephemwork up {first}"));
-                    error.because(listed).hint(first)
-                }
+                None => error.because(listed).hint(first),
             });
         };
         if !found.contains(&service) {
@@ -126,12 +128,7 @@ fn chosen(config: &Config, names: &[String]) -> Result<Vec<Service>> {
         }
     }
     if found.is_empty() {
-        return Err(Error::new(Exit::Usage, "no service is named")
-            .because(listed)
-            .hint(match all.first() {
-                Some(first) => format!("ephemwork up {first}"),
-                None => "ephemwork init".to_owned(),
-            }));
+        return Err(Error::new(Exit::Usage, "no service is named").because(listed).hint(first));
     }
     Ok(found)
 }

@@ -8,7 +8,7 @@ mod target;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,8 @@ pub struct ServiceCounters {
 /// The services that this laptop serves; changes while requests are answered.
 pub struct Upstreams {
     services: RwLock<HashMap<Service, Arc<Target>>>,
+    /// What happened to those that were removed.
+    removed: Mutex<HashMap<Service, ServiceCounters>>,
     load: Arc<Load>,
 }
 
@@ -77,6 +79,7 @@ impl Default for Upstreams {
     fn default() -> Upstreams {
         Upstreams {
             services: RwLock::default(),
+            removed: Mutex::default(),
             load: Load::new(),
         }
     }
@@ -128,8 +131,10 @@ impl Upstreams {
             .insert(service.clone(), Arc::new(target));
     }
 
-    /// Requests for it are told that it is unknown.
+    /// Requests for it are told that it is unknown; its counters stay.
     pub fn remove(&self, service: &Service) {
+        let counters = self.counters(service);
+        self.removed().insert(service.clone(), counters);
         self.services.write().unwrap_or_else(PoisonError::into_inner).remove(service);
     }
 
@@ -140,8 +145,12 @@ impl Upstreams {
                 requests: target.requests.load(Ordering::Relaxed),
                 last_error: target.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             },
-            None => ServiceCounters::default(),
+            None => self.removed().get(service).cloned().unwrap_or_default(),
         }
+    }
+
+    fn removed(&self) -> MutexGuard<'_, HashMap<Service, ServiceCounters>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn target(&self, service: &Service) -> Option<Arc<Target>> {

@@ -116,7 +116,7 @@ fn what_happens_to_a_tag_is_told_with_what_went_through_it() {
         "took-over",
         "alice:api",
         "from openssh@127.0.0.1",
-        "1 requests, 4 B in, 5 B out",
+        "1 request, 4 B in, 5 B out",
     ] {
         assert!(took.contains(part), "{part}: {took}");
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Workshop, get, lasting_address, need, until};
+use crate::support::{Service, Workshop, get, lasting_address, need, until};
 
 /// A service by its commands, on a port that nobody uses.
 fn workshop(lines: &str) -> Workshop {
@@ -153,6 +153,40 @@ fn progress_is_said_while_a_service_is_awaited() {
     let up = workshop("run_command = \"sleep 600\"\nhealth_timeout_seconds = 3");
     let done = up.run(&["up", "api"]);
     assert_eq!(done.code(), 7, "{done:?}");
-    assert!(done.out.contains("api: waiting for it to answer, 1.0 s: port"), "{done:?}");
-    assert!(done.err.contains("did not answer within 3 s"), "{done:?}");
+    assert!(
+        done.out.contains("api: waiting for it to be healthy, 1.0 s: port"),
+        "{done:?}"
+    );
+    assert!(done.err.contains("was not healthy within 3 s"), "{done:?}");
+}
+
+#[test]
+fn a_build_that_says_nothing_is_told_of() {
+    let up = workshop("build_command = \"sleep 600\"\nrun_command = \"sleep 600\"");
+    let mut running = up.start(&["up", "api"]);
+    running.wait_for("api: build_command is running, 1.0 s");
+    running.wait_for("api: build_command is running, 2.0 s");
+    running.signal(Signal::INT);
+    assert_eq!(running.wait().code(), Some(130), "{}", running.said());
+    up.wait_no_orphan();
+}
+
+/// A wrong path is not made right by more time, and each question may be a line in the service's log.
+#[test]
+fn a_service_that_answers_something_else_is_not_flooded() {
+    let service = Service::replying(|_, _| b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let up = Workshop::new(
+        "alice",
+        &format!(
+            "[service.api]\nport = {}\nhealth_check_path = \"/nothere\"\nhealth_timeout_seconds = 4\n",
+            service.port
+        ),
+    );
+    let done = up.run(&["up", "api", "--no-run"]);
+    assert_eq!(done.code(), 7, "{done:?}");
+    for part in ["was not healthy within 4 s: GET /nothere answered 404", "health_check_path"] {
+        assert!(done.err.contains(part), "{part:?} is missing in {done:?}");
+    }
+    // After 0, 0.2, 0.6, 1.4, 2.4 and 3.4 s; a laden machine asks less often.
+    assert!(service.heads().len() <= 6, "{}", service.heads().len());
 }

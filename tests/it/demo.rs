@@ -44,6 +44,20 @@ fn once_shows_both_answers_and_leaves_nothing() {
         assert!(done.out.contains(part), "{part:?} is missing in {done:?}");
     }
     assert_eq!(done.err, "");
+    // No other command finds the demo's directory.
+    assert!(!done.out.contains("ephemwork down"), "{done:?}");
+    nothing_is_left(&workshop);
+}
+
+#[test]
+fn several_at_once_all_show_it() {
+    let workshop = Workshop::new("alice", "");
+    let demos: Vec<Process> = (0..5)
+        .map(|_| Process::start("demo", &mut demo(&workshop, &["demo", "--once"])))
+        .collect();
+    for mut demo in demos {
+        assert_eq!(demo.wait().code(), Some(0), "{}", demo.said());
+    }
     nothing_is_left(&workshop);
 }
 

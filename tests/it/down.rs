@@ -8,10 +8,13 @@ fn one_service_of_two_goes_and_the_other_stays() {
     let services = format!("[service.api]\nport = {}\n[service.web]\nport = {}\n", api.port, web.port);
     let workshop = Workshop::new("alice", &services);
     let mut up = workshop.up(&["api", "web"], &["--no-run"]);
+    assert_eq!(get(workshop.edge, "alice:api", "/").text(), "api");
     let down = workshop.run(&["down", "api", "nothing"]);
     assert_eq!(down.code(), 0, "{down:?}");
     assert!(
-        down.out.contains("api is down") && down.out.contains("nothing was not up"),
+        down.out.contains("api is down")
+            && down.out.contains("nothing was not up (")
+            && down.out.contains("ephemwork.toml has: api, web)"),
         "{down:?}"
     );
     assert_eq!(get(workshop.edge, "alice:api", "/").status(), 404);
@@ -25,6 +28,8 @@ fn one_service_of_two_goes_and_the_other_stays() {
         .map(|one| one["state"].as_str().unwrap())
         .collect();
     assert_eq!(states, ["stopped", "ready"], "{status:?}");
+    // What it answered is not forgotten with it.
+    assert_eq!(object["here"][0]["services"][0]["requests"], 1, "{status:?}");
     // What is down can come up again beside it.
     let _api = workshop.up(&["api"], &["--no-run"]);
     assert_eq!(get(workshop.edge, "alice:api", "/").text(), "api");

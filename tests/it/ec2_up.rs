@@ -139,7 +139,7 @@ fn bastion_status_lists_who_is_there() {
     let _up = remote.up(&workshop, &["api"]);
     let status = remote.run(&workshop, &["bastion", "status"]);
     assert_eq!(status.code(), 0, "{status:?}");
-    assert!(status.out.contains("carol:api: 1 lanes from"), "{}", status.out);
+    assert!(status.out.contains("carol:api: 1 lane from"), "{}", status.out);
     remote.world.agent(&remote.id, "ConnectionLost");
     let status = remote.run(&workshop, &["bastion", "status", "--json"]);
     let object: serde_json::Value = serde_json::from_str(&status.out).unwrap();

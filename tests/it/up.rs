@@ -49,6 +49,13 @@ fn what_cannot_work_is_refused_with_the_next_step() {
         assert_eq!(done.out, "", "{done:?}");
     };
     let api = "[service.api]\nport = 8000\n";
+    check(
+        "",
+        &["up", "api"],
+        2,
+        &["it has no [service.NAME] yet", "write one into", "ephemwork init --stdout"],
+    );
+    check("", &["up"], 2, &["no service is named", "ephemwork init --stdout"]);
     check(api, &["up"], 2, &["no service is named", "it has: api", "ephemwork up api"]);
     check(
         api,

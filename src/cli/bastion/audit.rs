@@ -159,8 +159,8 @@ fn line(entry: &Entry) -> String {
 
 fn used(used: Used) -> String {
     format!(
-        "{} requests, {} in, {} out",
-        used.requests,
+        "{}, {} in, {} out",
+        say::count(used.requests, "request"),
         bytes(used.bytes_in),
         bytes(used.bytes_out)
     )

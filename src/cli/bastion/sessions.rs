@@ -94,16 +94,16 @@ pub(super) fn text(seen: &Result<Vec<SessionView>, String>, now: u64) -> String 
                     );
                 }
                 let state = match session.state {
-                    SessionState::Live => format!("{} lanes from {}", session.lanes.len(), session.host),
+                    SessionState::Live => format!("{} from {}", say::count(session.lanes.len() as u64, "lane"), session.host),
                     SessionState::Leased => "waits for its laptop".to_owned(),
                 };
                 line(
                     "session",
                     format!(
-                        "{}: {state}, since {} ago, {} requests",
+                        "{}: {state}, since {} ago, {}",
                         session.tag,
                         ago(session.created),
-                        session.requests
+                        say::count(session.requests, "request")
                     ),
                 )
             };
