@@ -31,7 +31,7 @@ use crate::bastiond::end::End;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::Daemon;
 use crate::bastiond::unaccepted::Unaccepted;
-use crate::rt::{self, AsyncRead, AsyncWrite, Readahead};
+use crate::rt::{self, AsyncRead, AsyncWrite, Backlog, Readahead};
 use crate::tunnel::ssh as common;
 
 /// How long a peer may take to log in.
@@ -185,16 +185,16 @@ where
         _arrival: arrival,
     };
     let end = End::default();
-    let shared = Arc::new(Shared::default());
+    let stream = Readahead::new(stream);
+    let shared = Arc::new(Shared {
+        backlog: stream.backlog(),
+        ..Shared::default()
+    });
     *shared.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login);
     let handler = Handler::new(&daemon, &address, &shared, end.clone());
     let result = {
         // In boxes is what an idle tunnel has done already, or does at its end.
-        let begin = Box::pin(server::run_stream(
-            Arc::clone(&server.config),
-            Readahead::new(stream),
-            handler,
-        ));
+        let begin = Box::pin(server::run_stream(Arc::clone(&server.config), stream, handler));
         let session = async {
             let session = begin.await?;
             shared.handle.set(session.handle()).unwrap_or_default();
@@ -263,4 +263,5 @@ struct Shared {
     login: Mutex<Option<Turn>>,
     handle: OnceLock<Handle>,
     lane: Mutex<Option<Arc<Lane>>>,
+    backlog: Arc<Backlog>,
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use dial::{Dialer, Secure, Undialed};
 pub use hyper_seam::{HyperExecutor, HyperTimer, Io, io};
 pub use inherited::inherited;
-pub use readahead::Readahead;
+pub use readahead::{Backlog, Readahead};
 pub use signals::{Signal, Signals};
 pub use smithy::{Network, SmithyClient, SmithySleep};
 pub use smol::Task;

@@ -21,7 +21,7 @@ use russh::{Channel, ChannelMsg, Disconnect, Limits, SshId};
 use super::transport::Stream;
 use crate::error::{Error, Exit, Result};
 use crate::name::User;
-use crate::rt::{self, Readahead};
+use crate::rt::{self, Backlog, Readahead};
 pub(crate) use algorithms::{Compression, preferred};
 use flushes::{Flushes, Flushing};
 
@@ -169,12 +169,12 @@ impl From<Unconnected> for Error {
 }
 
 /// Keeps the connection; dropping it closes the connection without a word.
-pub(super) struct Handle(client::Handle<Handler>);
+pub(super) struct Handle(client::Handle<Handler>, Arc<Backlog>);
 
 impl Handle {
     /// Opens a channel for a subsystem; the reason when that is refused. The caller bounds the time.
     pub(super) async fn subsystem(&self, name: &str) -> Result<ChannelIo, String> {
-        Ok(ChannelIo::new(subsystem(&self.0, name).await?))
+        Ok(ChannelIo::new(subsystem(&self.0, name).await?, Arc::clone(&self.1)))
     }
 
     /// Asks for a sign of life, besides those of [`KEEPALIVE`]. An error means that the connection is gone.
@@ -364,13 +364,9 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
         _alive: alive,
     };
     let unreachable = |why: &dyn fmt::Display| Error::new(Exit::Unreachable, "SSH with the bastion failed").because(why);
-    let mut handle = match client::connect_stream(
-        Arc::new(config),
-        Readahead::new(Flushing::new(stream, flushes.clone())),
-        handler,
-    )
-    .await
-    {
+    let stream = Readahead::new(Flushing::new(stream, flushes.clone()));
+    let backlog = stream.backlog();
+    let mut handle = match client::connect_stream(Arc::new(config), stream, handler).await {
         Ok(handle) => handle,
         Err(why) => {
             let mismatch = mismatch.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -397,11 +393,11 @@ pub(super) async fn connect(stream: Stream, login: &Login, requests: &str) -> Re
     }
     let requests = subsystem(&handle, requests).await.map_err(|why| unreachable(&why))?;
     Ok(Connected {
-        handle: Handle(handle),
         requests: match flushes {
-            Some(flushes) => ChannelIo::narrow(requests, flushes),
-            None => ChannelIo::new(requests),
+            Some(flushes) => ChannelIo::narrow(requests, Arc::clone(&backlog), flushes),
+            None => ChannelIo::new(requests, Arc::clone(&backlog)),
         },
+        handle: Handle(handle, backlog),
         ended: Ended { reason, signal },
     })
 }

@@ -38,6 +38,7 @@ mod devservers;
 mod directory;
 mod doors;
 mod down;
+mod duplex;
 mod ec2_cuts;
 mod ec2_ends;
 mod ec2_secrets;

@@ -95,6 +95,10 @@ impl Handler {
         Some(new)
     }
 
+    fn stream(&self, channel: Channel<Msg>) -> ChannelIo {
+        ChannelIo::new(channel, Arc::clone(&self.shared.backlog))
+    }
+
     /// Why this peer may do nothing, if it may not.
     fn stranger(&self) -> Option<Arc<Refused>> {
         match &self.who {
@@ -152,7 +156,7 @@ impl Handler {
             return session.channel_failure(id);
         };
         session.channel_success(id)?;
-        rt::spawn(laptop::refuse(ChannelIo::new(channel), refused, self.end.clone(), place)).detach();
+        rt::spawn(laptop::refuse(self.stream(channel), refused, self.end.clone(), place)).detach();
         Ok(())
     }
 
@@ -275,7 +279,7 @@ impl server::Handler for Handler {
                 return self.refuse(id, session, "this connection has as many channels as it may have");
             };
             session.channel_success(id)?;
-            let measuring = measure::serve(ChannelIo::new(channel));
+            let measuring = measure::serve(self.stream(channel));
             rt::spawn(async move {
                 measuring.await;
                 drop(place);
@@ -288,13 +292,13 @@ impl server::Handler for Handler {
                 return self.refuse(id, session, "this connection has as many control channels as it may have");
             };
             session.channel_success(id)?;
-            let (stream, daemon) = (ChannelIo::new(channel), Arc::clone(&self.daemon));
+            let (stream, daemon) = (self.stream(channel), Arc::clone(&self.daemon));
             rt::spawn(laptop::control(stream, lane, daemon, place)).detach();
             return Ok(());
         }
         session.channel_success(id)?;
         if let Carrier::Laptop(requests) = &lane.carrier {
-            requests.open(channel, &lane);
+            requests.open(channel, &self.shared.backlog, &lane);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::bastiond::end::End;
 use crate::bastiond::lane::Lane;
 use crate::bastiond::state::{Daemon, Refused};
 use crate::protocol::{self, Event};
-use crate::rt;
+use crate::rt::{self, Backlog};
 use crate::tunnel::gate::Gate;
 use crate::tunnel::ssh::channel::ChannelIo;
 use crate::tunnel::stream;
@@ -41,7 +41,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Requests {
     opened: AtomicBool,
     /// Open, and not used yet.
-    channel: Mutex<Option<Channel<Msg>>>,
+    channel: Mutex<Option<(Channel<Msg>, Arc<Backlog>)>>,
     http2: OnceCell<Http2>,
 }
 
@@ -56,11 +56,11 @@ struct Http2 {
 
 impl Requests {
     /// The laptop opened the channel.
-    pub(super) fn open(&self, channel: Channel<Msg>, lane: &Lane) {
+    pub(super) fn open(&self, channel: Channel<Msg>, backlog: &Arc<Backlog>, lane: &Lane) {
         if self.opened.swap(true, Relaxed) {
             return lane.close("it opened the requests channel twice");
         }
-        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some((channel, Arc::clone(backlog)));
     }
 
     /// What goes through the channel, since the first request.
@@ -126,7 +126,8 @@ impl Requests {
     async fn begin(&self, lane: &Arc<Lane>) -> Result<&Http2, String> {
         let begin = async {
             let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let channel = ChannelIo::new(channel.ok_or("its requests channel is not open yet")?);
+            let (channel, backlog) = channel.ok_or("its requests channel is not open yet")?;
+            let channel = ChannelIo::new(channel, backlog);
             let traffic = channel.traffic();
             let gate = Arc::new(Gate::new(Arc::clone(&traffic)));
             let handshake = h2::client::Builder::new()

@@ -2,7 +2,11 @@
 //!
 //! russh has one of its own, which makes an SSH packet of every write. HTTP/2 writes each small frame by itself; here a writing
 //! task takes what the frames of one turn of the executor left, so that concurrent answers share packets, wake-ups and allocations.
+//!
+//! HTTP/2 reads nothing while a frame of its own that must come first (a PING's answer, SETTINGS) finds no room, and russh sends
+//! nothing while nobody reads. So what comes while a write waits is taken off russh, and kept until it is asked for.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -13,7 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
 use super::flushes::Flushes;
-use crate::rt::{self, AsyncRead, AsyncWrite, ReadBuf};
+use crate::rt::{self, AsyncRead, AsyncWrite, Backlog, ReadBuf};
 use crate::tunnel::traffic::Traffic;
 
 /// What may wait for the writing task, in bytes: two full packets. More does not make a bulk transfer faster: what waits leaves the
@@ -27,7 +31,11 @@ const FEW_WAITING: usize = super::PACKET as usize / 2;
 /// What is written at once of a bulk transfer, in bytes, or more: more of it will follow.
 const LARGE: usize = super::PACKET as usize / 2;
 
-/// See the module. Dropping it closes the channel when what was written is sent.
+/// How much is taken off russh while a write waits, in bytes. What comes before russh sends again is a few packets; during a key exchange,
+/// in which it sends nothing, the peer's window at most.
+const MEANWHILE: usize = super::WINDOW as usize;
+
+/// See the module; reader and writer must be one task. Dropping it closes the channel when what was written is sent.
 pub(crate) struct ChannelIo {
     reader: ChannelReadHalf,
     outbox: Arc<Outbox>,
@@ -36,6 +44,9 @@ pub(crate) struct ChannelIo {
     traffic: Arc<Traffic>,
     /// Received and not yet read.
     current: Bytes,
+    /// What came behind it while a write waited, and how much that is.
+    kept: VecDeque<Bytes>,
+    kept_bytes: usize,
     at_end: bool,
 }
 
@@ -79,36 +90,67 @@ impl Waiting {
 }
 
 impl ChannelIo {
-    pub(crate) fn new<M>(channel: Channel<M>) -> ChannelIo
+    /// `backlog` is that of the connection's stream.
+    pub(crate) fn new<M>(channel: Channel<M>, backlog: Arc<Backlog>) -> ChannelIo
     where
         M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     {
-        ChannelIo::open(channel, None)
+        ChannelIo::open(channel, backlog, None)
     }
 
     /// Over a slow transport, whose flushes tell when the connection can do with more.
-    pub(super) fn narrow<M>(channel: Channel<M>, flushes: Arc<Flushes>) -> ChannelIo
+    pub(super) fn narrow<M>(channel: Channel<M>, backlog: Arc<Backlog>, flushes: Arc<Flushes>) -> ChannelIo
     where
         M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     {
-        ChannelIo::open(channel, Some(flushes))
+        ChannelIo::open(channel, backlog, Some(flushes))
     }
 
-    fn open<M>(channel: Channel<M>, flushes: Option<Arc<Flushes>>) -> ChannelIo
+    fn open<M>(channel: Channel<M>, backlog: Arc<Backlog>, flushes: Option<Arc<Flushes>>) -> ChannelIo
     where
         M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
     {
         let (reader, writer) = channel.split();
         let outbox = Arc::new(Outbox::default());
         let room = if flushes.is_some() { FEW_WAITING } else { MAX_WAITING };
-        rt::spawn(send(writer, Arc::clone(&outbox), flushes)).detach();
+        rt::spawn(send(writer, Arc::clone(&outbox), backlog, flushes)).detach();
         ChannelIo {
             reader,
             outbox,
             room,
             traffic: Arc::default(),
             current: Bytes::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
             at_end: false,
+        }
+    }
+
+    /// The next message's bytes.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while !self.at_end {
+            // Made anew for each poll: it holds nothing but the place in the queue, and loses no message when dropped.
+            match ready!(pin!(self.reader.wait()).poll(cx)) {
+                Some(ChannelMsg::Data { data }) => return Poll::Ready(Some(data)),
+                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => self.at_end = true,
+                Some(_) => {}
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Takes what there is, because a write waits.
+    fn meanwhile(&mut self, cx: &mut Context<'_>) {
+        let before = (self.kept.len(), self.at_end);
+        while self.kept_bytes < MEANWHILE
+            && let Poll::Ready(Some(data)) = self.poll_next(cx)
+        {
+            self.kept_bytes += data.len();
+            self.kept.push_back(data);
+        }
+        // Who waited for it must not wait for room first.
+        if (self.kept.len(), self.at_end) != before {
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -126,12 +168,13 @@ enum Next {
 }
 
 /// Sends what the stream leaves in the outbox, until the stream is dropped or the channel closed.
-async fn send<M>(writer: ChannelWriteHalf<M>, outbox: Arc<Outbox>, flushes: Option<Arc<Flushes>>)
+async fn send<M>(writer: ChannelWriteHalf<M>, outbox: Arc<Outbox>, backlog: Arc<Backlog>, flushes: Option<Arc<Flushes>>)
 where
     M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
 {
     let mut told = false;
     loop {
+        backlog.small().await;
         let next = poll_fn(|cx| {
             let mut waiting = outbox.lock();
             if !waiting.bytes.is_empty() {
@@ -190,13 +233,17 @@ fn closed() -> io::Error {
 impl AsyncRead for ChannelIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        while this.current.is_empty() && !this.at_end {
-            // Made anew for each poll: it holds nothing but the place in the queue, and loses no message when dropped.
-            let message = ready!(pin!(this.reader.wait()).poll(cx));
-            match message {
-                Some(ChannelMsg::Data { data }) => this.current = data,
-                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => this.at_end = true,
-                Some(_) => {}
+        while this.current.is_empty() {
+            if let Some(data) = this.kept.pop_front() {
+                this.kept_bytes -= data.len();
+                this.current = data;
+                if this.kept.is_empty() {
+                    this.kept = VecDeque::new();
+                }
+            } else if let Some(data) = ready!(this.poll_next(cx)) {
+                this.current = data;
+            } else {
+                break;
             }
         }
         let count = this.current.len().min(out.remaining());
@@ -212,13 +259,15 @@ impl AsyncWrite for ChannelIo {
         self.poll_write_vectored(cx, &[IoSlice::new(data)])
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut waiting = self.outbox.lock();
         if waiting.closed || waiting.shut {
             return Poll::Ready(Err(closed()));
         }
         if waiting.bytes.len() >= self.room {
             waiting.stream = Some(cx.waker().clone());
+            drop(waiting);
+            self.meanwhile(cx);
             return Poll::Pending;
         }
         let before = waiting.bytes.len();
@@ -367,8 +416,8 @@ mod tests {
         assert!(client.authenticate_none("anybody").await.unwrap().success());
         let channel = client.channel_open_session().await.unwrap();
         Pair {
-            writer: ChannelIo::narrow(channel, flushes),
-            reader: ChannelIo::new(channels.recv().await.unwrap()),
+            writer: ChannelIo::narrow(channel, Arc::default(), flushes),
+            reader: ChannelIo::new(channels.recv().await.unwrap(), Arc::default()),
             way,
             _ends: (client, server.unwrap()),
         }

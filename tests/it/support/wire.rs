@@ -146,6 +146,18 @@ impl Wire {
         self.try_send(bytes).is_ok()
     }
 
+    /// The same stream once more, for a thread that only writes.
+    pub(crate) fn twin(&self) -> Wire {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().unwrap()),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone().unwrap()),
+        };
+        Wire {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
     /// Says that nothing more is sent.
     pub(crate) fn finish_sending(&self) {
         let done = match &self.stream {
