@@ -1,6 +1,7 @@
 //! Headers that belong to one connection only and end at each hop (RFC 9110, section 7.6.1).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, response};
 
 /// Hop-by-hop whether Connection names them or not. `te: trailers` is kept: it says what the client can take, and gRPC needs it.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -41,6 +42,15 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
     }
+}
+
+/// Takes them off a service's answer, and a length that does not count: beside Transfer-Encoding (RFC 9112, section 6.3) or where
+/// there is no body (RFC 9110, section 8.6). Over HTTP/2 it would end the stream.
+pub(crate) fn strip_answer(head: &mut response::Parts) {
+    if head.status == StatusCode::NO_CONTENT || head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    strip(&mut head.headers);
 }
 
 /// What a client may not take off by naming it in Connection: what says where a message ends or goes, and what the load

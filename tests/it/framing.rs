@@ -55,6 +55,7 @@ both! {
     trailers_pass_both_ways
     an_answer_that_ends_with_its_connection_is_delivered_whole
     an_answer_that_is_cut_short_is_not_passed_off_as_whole
+    a_length_beside_chunks_does_not_count
     a_service_that_does_not_speak_http_is_a_502
     pipelined_requests_are_answered_in_order
     a_request_before_a_wrong_one_is_answered
@@ -104,6 +105,7 @@ fn bodiless_answers_leave_the_connection_usable(with: fn(Service) -> Bed) {
             ("HEAD", _) => "200 OK\r\nContent-Length: 12345\r\nX-Kind: head",
             (_, "/204") => "204 No Content\r\nX-Kind: none",
             (_, "/304") => "304 Not Modified\r\nETag: \"x\"\r\nX-Kind: same",
+            (_, "/wrong") => "204 No Content\r\nContent-Length: 5",
             (_, "/205") => "205 Reset Content\r\nContent-Length: 0",
             _ => "200 OK\r\nContent-Length: 0\r\nAllow: GET, OPTIONS",
         };
@@ -117,6 +119,7 @@ fn bodiless_answers_leave_the_connection_usable(with: fn(Service) -> Bed) {
         ("GET", "/205", 205, Some("0")),
         ("OPTIONS", "/", 200, Some("0")),
         ("DELETE", "/204", 204, None),
+        ("GET", "/wrong", 204, None),
         ("HEAD", "/again", 200, Some("12345")),
     ] {
         wire.send(request(method, path, "", ""));
@@ -127,7 +130,7 @@ fn bodiless_answers_leave_the_connection_usable(with: fn(Service) -> Bed) {
         assert_eq!(answer.body, b"", "{method} {path}");
         assert_eq!(answer.served_by(), "alice:api");
     }
-    bed.service.completed(7);
+    bed.service.completed(8);
 }
 
 fn methods_are_passed_on_as_they_are(with: fn(Service) -> Bed) {
@@ -254,6 +257,19 @@ fn an_answer_that_is_cut_short_is_not_passed_off_as_whole(with: fn(Service) -> B
                 "{head:?}"
             );
         }
+    }
+}
+
+fn a_length_beside_chunks_does_not_count(with: fn(Service) -> Bed) {
+    let bed = with(Service::replying(|_, _| {
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nseven b\r\n0\r\n\r\n".to_vec()
+    }));
+    let mut wire = Wire::to(bed.bastion.http);
+    for _ in 0..2 {
+        wire.send(request("GET", "/", "", ""));
+        let answer = wire.answer("GET");
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "seven b"), "{answer:?}");
+        assert_eq!(answer.head.field("content-length"), None, "{answer:?}");
     }
 }
 

@@ -1,6 +1,10 @@
 //! A stock OpenSSH client as the laptop.
 
-use crate::support::{Bastion, Process, Service, fetch, get, until};
+use crate::support::{
+    Bastion, Process, Service, Wire, fetch, get, heavy,
+    service::{After, ok},
+    until,
+};
 
 #[test]
 fn one_line_of_ssh_makes_a_session_and_ends_it() {
@@ -90,4 +94,35 @@ fn a_second_claim_of_a_live_tag_is_refused() {
     // The same name under another user is another tag.
     let _bob = bastion.laptop("bob", &[("api", other.port)]);
     assert_eq!(get(bastion.http, "bob:api", "/").text(), "second");
+}
+
+/// An answer that ends with its connection has nothing in it that says whether all of it came. Whoever cuts it must say so.
+#[test]
+fn a_download_that_is_cut_for_the_sake_of_the_others_is_not_passed_off_as_whole() {
+    const MOST: usize = 512 << 20;
+    let service = Service::start(|head, wire| {
+        if head.target() != "/endless" {
+            wire.send(ok("here"));
+            return After::Keep;
+        }
+        wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        let piece = [7; 1 << 16];
+        for _ in 0..MOST / piece.len() {
+            if wire.try_send(&piece).is_err() {
+                return After::Close;
+            }
+        }
+        panic!("all of it was taken");
+    });
+    let mut bastion = Bastion::start();
+    let _ssh = bastion.laptop("alice", &[("api", service.port)]);
+    let _turn = heavy();
+    let http = bastion.http;
+    let mut wire = Wire::to(http);
+    wire.send("GET /endless HTTP/1.1\r\nHost: x\r\nX-Ephemwork: alice:api\r\n\r\n");
+    let head = wire.head().expect("no head");
+    assert_eq!(head.status(), 200);
+    bastion.process.wait_for("a client's download is stuck");
+    assert!(wire.body(&head, true).is_none(), "it looks complete");
+    assert_eq!(get(http, "alice:api", "/").text(), "here");
 }

@@ -94,7 +94,7 @@ where
 /// An answer as it is, streamed.
 fn plain(response: Response<AnswerBody<Outgoing>>, flight: Option<Flight>) -> Response<EdgeBody> {
     let (mut head, body) = response.into_parts();
-    hop::strip(&mut head.headers);
+    hop::strip_answer(&mut head);
     head.version = Version::HTTP_11;
     head.extensions.clear();
     Response::from_parts(head, EdgeBody::http1(body, flight))

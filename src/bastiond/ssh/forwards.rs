@@ -6,8 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -125,10 +124,13 @@ pub(crate) fn is_gone(error: &hyper::Error) -> bool {
 /// What reading a channel gives whose client is gone; nothing else here gives it.
 const GONE: io::ErrorKind = io::ErrorKind::NotConnected;
 
+/// What reading a channel gives that was closed for the sake of the others.
+const STUCK: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+
 /// A forwarded-tcpip channel as a byte stream.
 struct ForwardIo {
-    /// The connection ended before the channel did.
-    gone: Arc<AtomicBool>,
+    /// Why no more comes, when the service did not end it: [`GONE`], the connection ended before the channel did, or [`STUCK`].
+    broken: Arc<OnceLock<io::ErrorKind>>,
     received: Pin<Box<Receiver<Bytes>>>,
     current: Bytes,
     writer: Pin<Box<dyn AsyncWrite + Send>>,
@@ -143,8 +145,8 @@ impl ForwardIo {
         let (sender, received) = smol::channel::bounded(QUEUE);
         let writer = Box::pin(channel.make_writer());
         let closer = Arc::clone(&channel);
-        let gone = Arc::new(AtomicBool::new(false));
-        let goes = Arc::clone(&gone);
+        let broken = Arc::new(OnceLock::new());
+        let breaks = Arc::clone(&broken);
         let feeder = rt::spawn(async move {
             let mut sender = Some(sender);
             let mut ended = false;
@@ -154,7 +156,8 @@ impl ForwardIo {
                         let Some(queue) = &sender else { continue };
                         if !deliver(queue, data).await {
                             tracing::info!("a client's download is stuck; its channel is closed for the sake of the others");
-                            // From here on what still comes is thrown away; the reader sees the end.
+                            // From here on what still comes is thrown away. Its reader must not take what it has for whole.
+                            breaks.get_or_init(|| STUCK);
                             sender = None;
                             close(&closer).await;
                         }
@@ -168,11 +171,13 @@ impl ForwardIo {
                 }
             }
             // Before the queue ends, which its reader sees.
-            goes.store(!ended, Ordering::Release);
+            if !ended {
+                breaks.get_or_init(|| GONE);
+            }
             drop(sender);
         });
         ForwardIo {
-            gone,
+            broken,
             received: Box::pin(received),
             current: Bytes::new(),
             writer,
@@ -208,10 +213,13 @@ impl AsyncRead for ForwardIo {
         if self.current.is_empty() {
             match ready!(self.received.as_mut().poll_next(cx)) {
                 Some(data) => self.current = data,
-                None if self.gone.load(Ordering::Acquire) => {
-                    return Poll::Ready(Err(io::Error::new(GONE, "the connection to the laptop is gone")));
+                None => {
+                    return Poll::Ready(match self.broken.get() {
+                        None => Ok(()),
+                        Some(&STUCK) => Err(io::Error::new(STUCK, "its reader took nothing, and others waited")),
+                        Some(&kind) => Err(io::Error::new(kind, "the connection to the laptop is gone")),
+                    });
                 }
-                None => return Poll::Ready(Ok(())),
             }
         }
         let count = self.current.len().min(out.remaining());

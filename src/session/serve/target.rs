@@ -316,7 +316,7 @@ async fn pass_on<B>(
 where
     B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
 {
-    hop::strip(&mut head.headers);
+    hop::strip_answer(&mut head);
     head.headers.remove(protocol::NO_ANSWER);
     head.headers.remove(protocol::UPGRADED);
     fits(&head.headers)?;
