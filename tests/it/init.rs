@@ -258,3 +258,26 @@ fn as_json() {
     assert_eq!(told["left_out"][0], "a/package.json: it has no dev, start or serve script");
     assert_eq!(told["text"], fs::read_to_string(root.join("ephemwork.toml")).unwrap());
 }
+
+#[test]
+fn what_is_guessed_is_said() {
+    for (requirement, said) in [
+        ("uvicorn", "main:app is a guess"),
+        ("flask", "app:app is a guess"),
+        ("uvicorn-with-app", ""),
+    ] {
+        let mut files = vec![("requirements.txt", requirement)];
+        if said.is_empty() {
+            files.push(("main.py", "app = FastAPI()\n"));
+        }
+        let (_parent, root) = project(&files);
+        let told = init(&root, false, false).unwrap();
+        let text = fs::read_to_string(root.join("ephemwork.toml")).unwrap();
+        for shown in [told, text] {
+            match said {
+                "" => assert!(shown.contains("main:app") && !shown.contains("a guess"), "{shown}"),
+                said => assert!(shown.contains(said), "{shown}"),
+            }
+        }
+    }
+}

@@ -91,7 +91,12 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
     };
     if arguments.from.is_none() {
         if arguments.dry_run {
-            println!("dry run: would build for {}", targets.join(", "));
+            for target in &targets {
+                println!("dry run: would build for {target}");
+                if let Some(missing) = crate::dist::missing_for(target)? {
+                    println!("dry run: that needs something first: {missing}");
+                }
+            }
         } else {
             for target in &targets {
                 crate::dist::build(host, target)?;
@@ -103,6 +108,11 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
         match read(&directory, target) {
             Ok(file) => files.push(file),
             // What is not built yet is no reason to say nothing of the rest.
+            Err(_) if arguments.dry_run && arguments.from.is_none() => {
+                let version = env!("CARGO_PKG_VERSION");
+                let (bucket, name) = (&arguments.bucket, format!("ephemwork-{target}"));
+                println!("dry run: would upload s3://{bucket}/{prefix}/{version}/{name}, which is not built yet");
+            }
             Err(why) if arguments.dry_run => println!("dry run: {why}"),
             Err(why) => return Err(why),
         }

@@ -31,7 +31,11 @@ pub(super) async fn measure(host: &Host, config: &Config, profile: Option<&str>,
         let reached = match bastion.connect_by(kind, &records, &say).await {
             Ok(reached) => reached,
             Err(error) => {
-                // One way is enough; only when none works is it a failure.
+                // One way is enough; only when none works is it a failure. What stops all of them is said in full once.
+                if failed.as_ref() == Some(&error) {
+                    report.add(kind.as_str(), Grade::Warn, "the same".to_owned(), None);
+                    continue;
+                }
                 let why = error.why.as_ref().map(|why| format!(": {}", why.trim())).unwrap_or_default();
                 report.add(kind.as_str(), Grade::Warn, format!("{}{why}", error.what), error.hint.clone());
                 failed.get_or_insert(error);

@@ -290,11 +290,21 @@ fn python(text: &str, directory: &Directory) -> Result<Finding, Option<String>> 
     let (run, port, framework) = if directory.files.contains_key("manage.py") && text.contains("django") {
         ("python manage.py runserver 8000".to_owned(), 8000, "Django")
     } else if ["fastapi", "uvicorn", "starlette"].iter().any(|name| text.contains(name)) {
-        let app = python_app(directory, &["fastapi(", "starlette("]).unwrap_or_else(|| "main:app".into());
-        (format!("uvicorn {app} --port 8000 --reload"), 8000, "uvicorn")
+        match python_app(directory, &["fastapi(", "starlette("]) {
+            Some(app) => (format!("uvicorn {app} --port 8000 --reload"), 8000, "uvicorn"),
+            None => {
+                let run = "uvicorn main:app --port 8000 --reload".to_owned();
+                (run, 8000, "uvicorn; main:app is a guess, no application was found")
+            }
+        }
     } else if text.contains("flask") {
-        let app = python_app(directory, &["flask("]).unwrap_or_else(|| "app:app".into());
-        (format!("flask --app {app} run --port 5000 --debug"), 5000, "Flask")
+        match python_app(directory, &["flask("]) {
+            Some(app) => (format!("flask --app {app} run --port 5000 --debug"), 5000, "Flask"),
+            None => {
+                let run = "flask --app app:app run --port 5000 --debug".to_owned();
+                (run, 5000, "Flask; app:app is a guess, no application was found")
+            }
+        }
     } else {
         return Err(Some("no uvicorn, FastAPI, Django or Flask in it".into()));
     };
