@@ -13,6 +13,7 @@
 //! given to russh here, so there came no more than what it had in its queue: less than is left up to [`MEANWHILE`]. So the other end takes
 //! what is written here, and this one goes on to read.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -36,14 +37,32 @@ const MEANWHILE: usize = 2 * 1024 * 1024;
 /// When nothing more is to be written until something was read, in bytes: four packets, so that a small request does not wait behind many.
 const MUCH: usize = 128 * 1024;
 
-/// What a connection has read while it wrote, and not yet looked at.
-#[derive(Debug, Default)]
+/// What a connection has read while it wrote, and not yet looked at; and whether it is gone.
+#[derive(Debug)]
 pub struct Backlog {
     bytes: AtomicUsize,
     waiting: Mutex<Vec<Waker>>,
+    /// Closed when the connection is gone; nothing goes through it.
+    open: (smol::channel::Sender<Infallible>, smol::channel::Receiver<Infallible>),
+}
+
+impl Default for Backlog {
+    fn default() -> Backlog {
+        Backlog {
+            bytes: AtomicUsize::new(0),
+            waiting: Mutex::default(),
+            open: smol::channel::bounded(1),
+        }
+    }
 }
 
 impl Backlog {
+    /// Waits until the connection is gone.
+    pub async fn over(&self) {
+        // Nothing is ever sent, so this is the end.
+        let Err(_) = self.open.1.recv().await;
+    }
+
     /// Waits until it is small.
     pub async fn small(&self) {
         poll_fn(|cx| {
@@ -89,6 +108,7 @@ pub struct Readahead<S> {
 impl<S> Drop for Readahead<S> {
     fn drop(&mut self) {
         // Whoever waits finds that the connection is gone.
+        self.backlog.open.0.close();
         self.backlog.set(0);
     }
 }

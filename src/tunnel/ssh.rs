@@ -174,7 +174,7 @@ pub(super) struct Handle(client::Handle<Handler>, Arc<Backlog>);
 impl Handle {
     /// Opens a channel for a subsystem; the reason when that is refused. The caller bounds the time.
     pub(super) async fn subsystem(&self, name: &str) -> Result<ChannelIo, String> {
-        Ok(ChannelIo::new(subsystem(&self.0, name).await?, Arc::clone(&self.1)))
+        Ok(ChannelIo::new(subsystem(&self.0, name).await?, Arc::clone(&self.1)).of_calls())
     }
 
     /// Asks for a sign of life, besides those of [`KEEPALIVE`]. An error means that the connection is gone.

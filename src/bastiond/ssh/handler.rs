@@ -96,7 +96,7 @@ impl Handler {
     }
 
     fn stream(&self, channel: Channel<Msg>) -> ChannelIo {
-        ChannelIo::new(channel, Arc::clone(&self.shared.backlog))
+        ChannelIo::new(channel, Arc::clone(&self.shared.backlog)).of_calls()
     }
 
     /// Why this peer may do nothing, if it may not.

@@ -31,9 +31,12 @@ const FEW_WAITING: usize = super::PACKET as usize / 2;
 /// What is written at once of a bulk transfer, in bytes, or more: more of it will follow.
 const LARGE: usize = super::PACKET as usize / 2;
 
-/// How much is taken off russh while a write waits, in bytes. What comes before russh sends again is a few packets; during a key exchange,
-/// in which it sends nothing, the peer's window at most.
+/// How much is taken off russh while a write waits, in bytes. Before russh sends again a few packets come; during a key exchange the window.
 const MEANWHILE: usize = super::WINDOW as usize;
+/// The same for a channel whose messages are small and wait for each other.
+const LITTLE_MEANWHILE: usize = 256 * 1024;
+/// What a message costs besides its bytes, in bytes, or less.
+const MESSAGE: usize = 256;
 
 /// See the module; reader and writer must be one task. Dropping it closes the channel when what was written is sent.
 pub(crate) struct ChannelIo {
@@ -44,9 +47,10 @@ pub(crate) struct ChannelIo {
     traffic: Arc<Traffic>,
     /// Received and not yet read.
     current: Bytes,
-    /// What came behind it while a write waited, and how much that is.
+    /// What came behind it while a write waited, how much that is, and may be at most.
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
+    most_kept: usize,
     at_end: bool,
 }
 
@@ -98,6 +102,12 @@ impl ChannelIo {
         ChannelIo::open(channel, backlog, None)
     }
 
+    /// For calls and their answers, of which nobody needs many at once.
+    pub(crate) fn of_calls(mut self) -> ChannelIo {
+        self.most_kept = LITTLE_MEANWHILE;
+        self
+    }
+
     /// Over a slow transport, whose flushes tell when the connection can do with more.
     pub(super) fn narrow<M>(channel: Channel<M>, backlog: Arc<Backlog>, flushes: Arc<Flushes>) -> ChannelIo
     where
@@ -122,6 +132,7 @@ impl ChannelIo {
             current: Bytes::new(),
             kept: VecDeque::new(),
             kept_bytes: 0,
+            most_kept: MEANWHILE,
             at_end: false,
         }
     }
@@ -131,6 +142,8 @@ impl ChannelIo {
         while !self.at_end {
             // Made anew for each poll: it holds nothing but the place in the queue, and loses no message when dropped.
             match ready!(pin!(self.reader.wait()).poll(cx)) {
+                // Of nothing a peer may send as much as it likes.
+                Some(ChannelMsg::Data { data }) if data.is_empty() => {}
                 Some(ChannelMsg::Data { data }) => return Poll::Ready(Some(data)),
                 Some(ChannelMsg::Eof | ChannelMsg::Close) | None => self.at_end = true,
                 Some(_) => {}
@@ -142,10 +155,10 @@ impl ChannelIo {
     /// Takes what there is, because a write waits.
     fn meanwhile(&mut self, cx: &mut Context<'_>) {
         let before = (self.kept.len(), self.at_end);
-        while self.kept_bytes < MEANWHILE
+        while self.kept_bytes < self.most_kept
             && let Poll::Ready(Some(data)) = self.poll_next(cx)
         {
-            self.kept_bytes += data.len();
+            self.kept_bytes += data.len() + MESSAGE;
             self.kept.push_back(data);
         }
         // Who waited for it must not wait for room first.
@@ -200,15 +213,15 @@ where
             Next::Send(piece) => match &flushes {
                 Some(flushes) => {
                     let times = flushes.times();
-                    let sent = writer.data_bytes(piece).await;
+                    let sent = unless_over(&backlog, writer.data_bytes(piece)).await;
                     flushes.more_than(times).await;
                     sent
                 }
-                None => writer.data_bytes(piece).await,
+                None => unless_over(&backlog, writer.data_bytes(piece)).await,
             },
             Next::Eof => {
                 told = true;
-                writer.eof().await
+                unless_over(&backlog, writer.eof()).await
             }
             Next::Close => {
                 // An error means that the connection is gone, and the channel with it.
@@ -226,6 +239,15 @@ where
     }
 }
 
+/// russh wakes nobody who waits for a window when the connection ends.
+async fn unless_over<T>(backlog: &Backlog, sent: impl Future<Output = Result<T, russh::Error>>) -> Result<T, russh::Error> {
+    smol::future::or(sent, async {
+        backlog.over().await;
+        Err(russh::Error::Disconnect)
+    })
+    .await
+}
+
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the SSH connection is closed")
 }
@@ -235,7 +257,7 @@ impl AsyncRead for ChannelIo {
         let this = &mut *self;
         while this.current.is_empty() {
             if let Some(data) = this.kept.pop_front() {
-                this.kept_bytes -= data.len();
+                this.kept_bytes -= data.len() + MESSAGE;
                 this.current = data;
                 if this.kept.is_empty() {
                     this.kept = VecDeque::new();
