@@ -52,12 +52,12 @@ pub(crate) fn main(host: &Host, arguments: &Arguments) -> Result<(), String> {
     build(host, arguments.target.as_deref().unwrap_or(&this))
 }
 
-/// Builds for a target, into dist/.
 /// What has to be installed before a build for `target`, with the commands.
 pub(crate) fn missing_for(target: &str) -> Result<Option<String>, String> {
     Ok(missing(Way::of(target)?, target))
 }
 
+/// Builds for a target, into dist/.
 pub(crate) fn build(host: &Host, target: &str) -> Result<(), String> {
     let way = Way::of(target)?;
     if let Some(missing) = missing(way, target) {

@@ -33,7 +33,7 @@ const LARGE: usize = super::PACKET as usize / 2;
 
 /// How much is taken off russh while a write waits, in bytes. Before russh sends again a few packets come; during a key exchange the window.
 const MEANWHILE: usize = super::WINDOW as usize;
-/// The same for a channel whose messages are small and wait for each other.
+/// The same for a channel on which the ends speak in turn.
 const LITTLE_MEANWHILE: usize = 256 * 1024;
 /// What a message costs besides its bytes, in bytes, or less.
 const MESSAGE: usize = 256;
@@ -102,7 +102,7 @@ impl ChannelIo {
         ChannelIo::open(channel, backlog, None)
     }
 
-    /// For calls and their answers, of which nobody needs many at once.
+    /// For calls and their answers, and for measuring: on it the ends speak in turn.
     pub(crate) fn of_calls(mut self) -> ChannelIo {
         self.most_kept = LITTLE_MEANWHILE;
         self
